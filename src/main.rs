@@ -1,0 +1,2 @@
+//! The `o7s` command.
+fn main() {}

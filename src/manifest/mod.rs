@@ -1,0 +1,3 @@
+//! Manifests: text in, [`Desired`] out, or every error at the place it was written. Pure.
+mod model;
+pub use model::*;

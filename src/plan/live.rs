@@ -1,0 +1,267 @@
+//! What is: Railway's project, the control database and the awake instances, as one value without secrets.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::manifest::{RailwayPlan, Resources};
+use crate::tenancy::{
+    Address, Endpoint, EnvironmentId, Fingerprint, FleetUid, InstanceName, ProjectId, RoleName, Route, ServiceId,
+    TenantId, VolumeId,
+};
+
+/// One observation. `complete` parts only: what could not be read is `None` or an [`InstanceState`] that says so, and
+/// nothing is ever concluded from an absence in a part that was not read whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Live {
+    pub observed_at: DateTime<Utc>,
+    pub fleet: FleetUid,
+    pub railway: RailwayLive,
+    pub control: ControlLive,
+    /// Instances whose server answered, or why it did not; keyed by the service's name.
+    pub instances: BTreeMap<InstanceName, InstanceState>,
+}
+
+/// One Railway environment, read to its last page.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RailwayLive {
+    pub project: ProjectId,
+    pub project_name: String,
+    pub environment: EnvironmentId,
+    pub environment_name: String,
+    pub plan: RailwayPlan,
+    pub limits: PlanLimits,
+    pub config_etag: String,
+    /// Changes a person has staged in the dashboard; never committed by us.
+    pub staged_changes: u32,
+    /// Sorted by name.
+    pub services: Vec<ServiceLive>,
+    /// Volume instances of this environment that are not pending deletion, sorted by id.
+    pub volumes: Vec<VolumeLive>,
+}
+
+impl RailwayLive {
+    pub fn service(&self, name: &str) -> Option<&ServiceLive> {
+        self.services.iter().find(|service| service.name == name)
+    }
+
+    pub fn volume_of(&self, service: &ServiceId) -> Option<&VolumeLive> {
+        self.volumes.iter().find(|volume| volume.service.as_ref() == Some(service))
+    }
+}
+
+/// What the Railway plan allows; from the published plan table (railway docs, pricing/plans, read 2026-11-24).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanLimits {
+    /// Volumes per project; `None` is unlimited.
+    pub volumes: Option<u32>,
+    /// Size a volume has when it is made, in MiB.
+    pub volume_mib_at_creation: u64,
+    /// Size a volume can be grown to, in MiB.
+    pub volume_mib_max: u64,
+    /// Per service.
+    pub vcpu_milli_max: u32,
+    pub memory_mib_max: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceLive {
+    pub id: ServiceId,
+    pub name: String,
+    pub created_at: DateTime<Utc>,
+    pub owner: Ownership,
+    /// `None` while the service has no instance in this environment, or the read lags behind its creation.
+    pub config: Option<ServiceConfig>,
+    pub deployment: Deployment,
+}
+
+/// Whose service it is, by its marker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Ownership {
+    /// Our fleet's marker for this very service name, with this service's id.
+    Ours,
+    /// Our fleet's marker for this name, still without an id: made by us, not configured yet.
+    OursUnconfigured,
+    /// No marker, another fleet's, or a copied one. Never changed.
+    Foreign,
+    /// A marker of a later format than this version reads. Never changed.
+    Newer,
+    /// Listed, but its configuration is not visible yet: it may be ours.
+    Unknown,
+}
+
+/// The managed part of a service's configuration. Other fields are neither read nor written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceConfig {
+    pub image: Option<String>,
+    pub start_command: Option<String>,
+    pub region: Option<String>,
+    pub caps: Option<Resources>,
+    pub sleep: bool,
+    /// A TCP proxy on 5432 is configured.
+    pub tcp_proxy: bool,
+    /// The volume mounted at Postgres' data folder.
+    pub mounted_volume: Option<VolumeId>,
+    /// By name; values as keyed fingerprints. The owner variable is not in it.
+    pub variables: BTreeMap<String, Fingerprint>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "state")]
+pub enum Deployment {
+    /// Never deployed, or torn down.
+    None,
+    /// On its way; `status` is Railway's word.
+    Pending {
+        status: String,
+    },
+    /// SUCCESS with a running instance.
+    Running,
+    Sleeping,
+    /// FAILED, CRASHED or a running deployment whose instance is not.
+    Failed {
+        status: String,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumeLive {
+    pub id: VolumeId,
+    pub service: Option<ServiceId>,
+    pub mount_path: String,
+    pub size_mib: u64,
+    pub used_mib: u64,
+}
+
+/// What the control database remembers. All of it can be rebuilt from markers; see `known`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ControlLive {
+    /// False for a schema that was just made (or remade): then an absent placement does not mean "never placed", and
+    /// an absent [`InstanceRecord`] does not mean "never created".
+    pub known: bool,
+    /// Migrations applied; 0 before the first.
+    pub schema_version: u32,
+    pub epoch: u64,
+    pub placements: BTreeMap<TenantId, Placement>,
+    pub instances: BTreeMap<String, InstanceRecord>,
+    pub routing_version: u64,
+    pub routes: BTreeMap<TenantId, Route>,
+    /// Databases renamed away and waiting to be dropped.
+    pub deletions: BTreeMap<TenantId, PendingDeletion>,
+    /// JSON of each Router manifest as stored, by name.
+    pub routers: BTreeMap<String, serde_json::Value>,
+    /// Tenants whose manifests were seen before.
+    pub tenants_seen: BTreeSet<TenantId>,
+}
+
+/// Where a tenant's database is; chosen once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Placement {
+    pub instance: InstanceName,
+    /// Normally the tenant's name.
+    pub database: String,
+}
+
+/// Progress and addresses of one of our services, kept because Railway's answers can be lost and its reads lag.
+/// Written before the call it speaks of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InstanceRecord {
+    pub service: Option<ServiceId>,
+    pub volume: Option<VolumeId>,
+    /// When a `volumeCreate` for it was last sent; its answer may have been lost.
+    pub volume_requested_at: Option<DateTime<Utc>>,
+    pub endpoint: Option<Endpoint>,
+}
+
+/// A deletion in its grace time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PendingDeletion {
+    pub instance: InstanceName,
+    /// `zz_deleted_<date>_<tenant>`.
+    pub renamed_to: String,
+    /// By the control database's clock.
+    pub due_at: DateTime<Utc>,
+    pub due: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "state")]
+pub enum InstanceState {
+    Awake(Box<ServerLive>),
+    /// Not asked, so that it can go on sleeping.
+    Asleep,
+    Unreachable {
+        reason: String,
+    },
+}
+
+/// What one query to an instance's server answered.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerLive {
+    /// Postgres' `server_version_num`, e.g. 170006.
+    pub version: u32,
+    pub max_connections: u32,
+    pub databases: BTreeMap<String, DatabaseLive>,
+    pub roles: BTreeMap<String, RoleLive>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DatabaseLive {
+    pub owner: String,
+    /// The tenant of our marker in its comment.
+    pub tenant: Option<TenantId>,
+    pub allow_connections: bool,
+    /// Whether PUBLIC (every role of the server) may connect.
+    pub public_connect: bool,
+    pub connection_limit: i32,
+    /// `statement_timeout` set on the database, in milliseconds; `None` when unset.
+    pub statement_timeout_ms: Option<u64>,
+    pub size_bytes: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RoleLive {
+    /// `None` for a role without our marker: foreign, never changed.
+    pub mark: Option<RoleMark>,
+    pub can_login: bool,
+    /// Has superuser, createdb, createrole, replication or bypassrls: a tenant's role must have none.
+    pub privileged: bool,
+    pub connection_limit: i32,
+    /// Whether its password is still the one we set for the mark's generation.
+    pub password_ours: bool,
+    /// Roles it is a member of, sorted; a tenant's role must be in none but its own owner's.
+    pub member_of: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RoleMark {
+    pub tenant: TenantId,
+    pub role: Option<RoleName>,
+    pub generation: u32,
+    /// `owner`, `read` or `write`.
+    pub grants: String,
+}
+
+/// An address pair that Railway told us, by service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceEndpoint {
+    pub service: ServiceId,
+    pub public: Option<Address>,
+    pub private_host: Option<String>,
+}

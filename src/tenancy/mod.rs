@@ -1,0 +1,21 @@
+//! The words everyone shares: tenant, tier, ceilings, route, instance, credentials. Pure: no I/O, no clock.
+//! Read: id, quantity, limits, route, secret, keyring, marker.
+
+mod id;
+mod keyring;
+mod limits;
+mod marker;
+mod quantity;
+mod route;
+mod secret;
+
+pub use id::{
+    BadName, CONTROL_SERVICE, EnvironmentId, FleetName, InstanceName, PoolName, ProjectId, RoleName, RouterName,
+    ServiceId, TenantId, TierName, VolumeId,
+};
+pub use keyring::{Credential, Fingerprint, FleetUid, Keyring, WeakKey};
+pub use limits::{Limits, Over, OverLimit, Upgrade};
+pub use marker::{DatabaseMarker, OWNER_VARIABLE, Purpose, RoleMarker, ServiceMarker, Unreadable};
+pub use quantity::{BadQuantity, Bytes, Millis, Percent};
+pub use route::{Address, Endpoint, Route, RouteState};
+pub use secret::Secret;
