@@ -1,12 +1,10 @@
 //! The single changes a plan is made of, each with nothing left to decide for whoever carries it out.
 
-use std::collections::BTreeMap;
-
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::manifest::{Grants, Resources};
-use crate::tenancy::{Credential, InstanceName, RoleName, TenantId};
+use crate::manifest::Grants;
+use crate::tenancy::{Address, Credential, InstanceName, Keyring, RoleName, Secret, TenantId};
 
 /// A service variable's value, without the secret in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,30 +17,14 @@ pub enum VariableValue {
     Password {
         credential: Credential,
     },
-    /// `postgresql://<user>:<derived password>@<host>:<port>/<database>`.
+    /// `postgresql://<user>:<derived password>@<private address of the instance>/<database>`; the address is looked up
+    /// when it is written, because a new instance has none before.
     Url {
         user: String,
         credential: Credential,
-        host: String,
-        port: u16,
+        instance: InstanceName,
         database: String,
     },
-}
-
-/// Everything a database service of ours must look like on Railway.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ServiceSpec {
-    /// The service's name on Railway.
-    pub name: String,
-    pub image: String,
-    pub start_command: String,
-    pub region: Option<String>,
-    pub caps: Option<Resources>,
-    pub sleep: bool,
-    /// At least this many MiB; a volume never shrinks.
-    pub volume_mib: u64,
-    pub variables: BTreeMap<String, VariableValue>,
 }
 
 /// One change inside an instance's server. Each can run twice.
@@ -128,6 +110,10 @@ pub enum DatabaseChange {
         database: String,
         to: String,
     },
+    /// A database no tenant owns (`postgres`, `railway`, `template1`): CONNECT revoked from PUBLIC.
+    CloseToPublic {
+        database: String,
+    },
     /// Second half, after the grace time: the renamed database and the tenant's roles.
     DropDatabase {
         tenant: TenantId,
@@ -143,4 +129,18 @@ pub struct DeletionIntent {
     pub instance: InstanceName,
     pub renamed_to: String,
     pub due_at: DateTime<Utc>,
+}
+
+impl VariableValue {
+    /// The text to write; `None` while the address it needs is not known.
+    pub fn render(&self, keys: &Keyring, host: impl Fn(&InstanceName) -> Option<Address>) -> Option<Secret> {
+        match self {
+            VariableValue::Plain { text } => Some(Secret::new(text.clone())),
+            VariableValue::Password { credential } => Some(keys.password(credential)),
+            VariableValue::Url { user, credential, instance, database } => {
+                let (address, password) = (host(instance)?, keys.password(credential));
+                Some(Secret::new(format!("postgresql://{user}:{}@{address}/{database}", password.expose())))
+            }
+        }
+    }
 }

@@ -174,7 +174,7 @@ pub struct Placement {
 
 /// Progress and addresses of one of our services, kept because Railway's answers can be lost and its reads lag.
 /// Written before the call it speaks of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct InstanceRecord {
     pub service: Option<ServiceId>,
@@ -182,6 +182,8 @@ pub struct InstanceRecord {
     /// When a `volumeCreate` for it was last sent; its answer may have been lost.
     pub volume_requested_at: Option<DateTime<Utc>>,
     pub endpoint: Option<Endpoint>,
+    /// Fingerprint of the specification last applied whole: a live difference is drift while this is still wanted.
+    pub applied: Option<Fingerprint>,
 }
 
 /// A deletion in its grace time.
@@ -214,6 +216,8 @@ pub struct ServerLive {
     /// Postgres' `server_version_num`, e.g. 170006.
     pub version: u32,
     pub max_connections: u32,
+    /// Databases no tenant owns where PUBLIC may still connect, sorted.
+    pub public_databases: Vec<String>,
     pub databases: BTreeMap<String, DatabaseLive>,
     pub roles: BTreeMap<String, RoleLive>,
 }

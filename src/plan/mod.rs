@@ -1,11 +1,40 @@
 //! Decides: `plan(desired, live)` is a pure function whose value is printed, saved, reviewed, priced and carried out.
-//! Read: live, change, …
-mod change;
-mod live;
+//! It never reads a file, a clock or a network, and no secret enters a plan.
+//! Read: live (what is), action and change (what a plan is made of), planner, then instances, place, tenants, publish,
+//! removals and preflight (how it is decided), safety (a second opinion), text.
 
-pub use change::{DatabaseChange, DeletionIntent, ServiceSpec, VariableValue};
+mod action;
+mod change;
+mod code;
+mod instances;
+mod live;
+mod place;
+mod planner;
+mod preflight;
+mod publish;
+mod removals;
+mod routers;
+mod safety;
+mod spec;
+mod tenants;
+mod text;
+
+pub use action::{
+    Action, Field, GuardTrip, InstanceStep, Plan, PriceChange, Problem, Reason, ReasonCode, RouteDraft, Step,
+    Summary, Symbol, TenantStep, Wave,
+};
+pub use change::{DatabaseChange, DeletionIntent, VariableValue};
+pub use code::Code;
+pub use instances::{spec_text, whole};
 pub use live::{
     ControlLive, DatabaseLive, Deployment, InstanceRecord, InstanceState, Live, Ownership, PendingDeletion,
     Placement, PlanLimits, RailwayLive, RoleLive, RoleMark, ServerLive, ServiceConfig, ServiceEndpoint, ServiceLive,
     VolumeLive,
 };
+pub use planner::{Consent, plan};
+pub use removals::GRACE_DAYS;
+pub use routers::router_spec;
+pub use safety::check;
+pub use spec::{MOUNT_PATH, ServicePatchSpec, ServiceSpec, control_spec};
+pub use tenants::role_name;
+pub use text::{render, render_problem, summary_line};

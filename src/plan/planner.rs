@@ -1,0 +1,222 @@
+//! `plan`: desired and live in, plan out. Instances first, then what lives on them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::NaiveDate;
+
+use super::action::{Action, FORMAT_VERSION, Plan, PriceChange, Problem, Unchanged};
+use super::code::Code;
+use super::instances::{self, Status};
+use super::live::{InstanceState, Live};
+use super::place::{self, Place, Placer};
+use super::spec::{RESERVED_CONNECTIONS, derived_max_connections, max_connections_of};
+use super::{preflight, publish, removals, tenants};
+use crate::manifest::{Desired, Origin, Tenant, TenantState};
+use crate::tenancy::{InstanceName, Keyring, TenantId};
+
+/// What the person running it allows beyond the manifests.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Consent {
+    /// Second keys of deletions, `--allow-delete tenant/acme@DATE`.
+    pub deletions: BTreeMap<TenantId, NaiveDate>,
+}
+
+/// What every part of planning reads, and the plan it writes to.
+pub(super) struct Draft<'a> {
+    pub desired: &'a Desired,
+    pub live: &'a Live,
+    pub keys: &'a Keyring,
+    pub consent: &'a Consent,
+    pub instances: BTreeMap<InstanceName, Status<'a>>,
+    pub plan: Plan,
+}
+
+impl Draft<'_> {
+    pub fn act(&mut self, action: Action) {
+        self.plan.actions.push(action);
+    }
+
+    pub fn refuse(&mut self, problem: Problem) {
+        self.plan.refused.push(problem);
+    }
+}
+
+pub(super) fn problem(code: Code, address: String, message: String, help: &str, cause: Option<Origin>) -> Problem {
+    Problem { code, address, message, help: help.to_owned(), cause }
+}
+
+/// The same inputs give the same plan; no clock, no network. `keys` only compares: no secret enters the plan.
+pub fn plan(desired: &Desired, live: &Live, keys: &Keyring, consent: &Consent) -> Plan {
+    let mut draft = Draft { desired, live, keys, consent, instances: BTreeMap::new(), plan: empty(desired, live) };
+    if desired.fleet.paused {
+        draft.plan.paused.push(format!("fleet/{}", desired.fleet.name));
+        return draft.plan;
+    }
+    let remembered = place::remembered(live);
+    let mut placer = placer(desired, live);
+    for (tenant, places) in &remembered {
+        if let [place] = &places[..] {
+            placer.count(place, desired.tenants.get(tenant));
+        }
+    }
+    let mut places = BTreeMap::new();
+    for tenant in desired.tenants.values().filter(|tenant| tenant.state == TenantState::Present) {
+        places.insert(&tenant.name, place_of(tenant, remembered.get(&tenant.name), &mut placer));
+    }
+    for pool in desired.pools.values().filter(|pool| !pool.paused) {
+        placer.fill_to_minimum(pool);
+    }
+    let wanted: BTreeSet<InstanceName> = placer.instances().cloned().collect();
+    instances::plan(&mut draft, &wanted);
+    for tenant in desired.tenants.values() {
+        if tenant.paused {
+            draft.plan.paused.push(format!("tenant/{}", tenant.name));
+        } else if let Some(place) = places.get(&tenant.name) {
+            plan_tenant(&mut draft, tenant, place);
+        } else {
+            removals::plan(&mut draft, tenant, remembered.get(&tenant.name).map_or(&[], Vec::as_slice));
+        }
+    }
+    publish::plan(&mut draft, &places);
+    removals::list_retained(&mut draft, &remembered);
+    removals::guard(&mut draft);
+    preflight::plan(&mut draft, &places);
+    finish(draft.plan)
+}
+
+fn place_of(tenant: &Tenant, remembered: Option<&Vec<super::live::Placement>>, placer: &mut Placer<'_>) -> Place {
+    match remembered.map_or(&[][..], Vec::as_slice) {
+        [] => placer.choose(tenant),
+        [place] => {
+            let moved = place.instance.pool() != tenant.pool
+                || tenant.pinned.as_ref().is_some_and(|pin| *pin != place.instance);
+            let wanted =
+                || tenant.pinned.as_ref().map_or_else(|| format!("pool {}", tenant.pool), ToString::to_string);
+            match moved {
+                true => Place::Elsewhere { is: place.instance.clone(), wanted: wanted() },
+                false => Place::Remembered(place.clone()),
+            }
+        }
+        many => Place::Twice { on: many.iter().map(|place| place.instance.clone()).collect() },
+    }
+}
+
+fn plan_tenant(draft: &mut Draft<'_>, tenant: &Tenant, place: &Place) {
+    let address = format!("tenant/{}", tenant.name);
+    let cause = tenants::placement_cause(tenant, draft.desired);
+    match place {
+        Place::Remembered(placement) => tenants::plan(draft, tenant, placement, true),
+        Place::Chosen(placement) => tenants::plan(draft, tenant, placement, false),
+        Place::Elsewhere { is, wanted } => draft.refuse(problem(
+            Code::Move,
+            address,
+            format!("its database is on {is}, the manifest wants {wanted}: that is a move"),
+            "moves are not built yet; put the old pool back (`spec.placement.pool`), or a tier of the same pool",
+            Some(cause),
+        )),
+        Place::Twice { on } => draft.refuse(problem(
+            Code::FoundTwice,
+            address,
+            format!("its database was found on {}", join(on)),
+            "rename or drop the copy that is not in use, then plan again",
+            Some(cause),
+        )),
+        Place::Unseen { instances } => draft.plan.blocked.push(problem(
+            Code::Unseen,
+            address,
+            format!("it may already be on {}, which cannot be asked", join(instances)),
+            "bring the instance back (see its deployment on Railway); a new database is made only when it is surely nowhere",
+            Some(cause),
+        )),
+        Place::Full { pool } => {
+            let max = draft.desired.pools.get(pool).map_or(0, |pool| pool.instances_max);
+            draft.plan.breaches.push(problem(
+                Code::PoolFull,
+                address,
+                format!("pool {pool} has no room: all of its {max} instances are full"),
+                "raise `instances.max` or `tenantsPerInstance` of the pool, or lower the tier's `serverConnections`",
+                Some(cause),
+            ));
+        }
+    }
+}
+
+fn placer<'a>(desired: &'a Desired, live: &Live) -> Placer<'a> {
+    let mut existing = BTreeMap::new();
+    for service in &live.railway.services {
+        let Ok(name) = InstanceName::parse(&service.name) else { continue };
+        if !instances::may_be_ours(service) || !desired.pools.contains_key(&name.pool()) {
+            continue;
+        }
+        existing.insert(name.clone(), capacity(desired, live, &name));
+    }
+    let fresh = desired.pools.values().map(|pool| {
+        let connections = pool.max_connections.unwrap_or_else(|| derived_max_connections(pool, desired));
+        (pool.name.clone(), connections.saturating_sub(RESERVED_CONNECTIONS))
+    });
+    let answers = |name: &&InstanceName| matches!(live.instances.get(*name), Some(InstanceState::Awake(_)));
+    let deployed = |name: &&InstanceName| live.railway.service(name.as_str()).is_some_and(instances::was_deployed);
+    // With the control database's memory a tenant without a place is a new one; without it, only marks can tell.
+    let unseen = match live.control.known {
+        true => Vec::new(),
+        false => existing.keys().filter(deployed).filter(|name| !answers(name)).cloned().collect(),
+    };
+    Placer::new(desired, existing, fresh.collect(), unseen)
+}
+
+/// Connections an instance has for tenants: what its server says, else what its start command will give it.
+pub(super) fn capacity(desired: &Desired, live: &Live, name: &InstanceName) -> u32 {
+    if let Some(InstanceState::Awake(server)) = live.instances.get(name) {
+        return server.max_connections.saturating_sub(RESERVED_CONNECTIONS);
+    }
+    let service = live.railway.service(name.as_str());
+    let command = service.and_then(|service| service.config.as_ref()?.start_command.as_deref());
+    let pool = desired.pools.get(&name.pool());
+    let fresh =
+        || pool.map_or(0, |pool| pool.max_connections.unwrap_or_else(|| derived_max_connections(pool, desired)));
+    command.and_then(max_connections_of).unwrap_or_else(fresh).saturating_sub(RESERVED_CONNECTIONS)
+}
+
+fn empty(desired: &Desired, live: &Live) -> Plan {
+    let mut warnings = Vec::new();
+    if live.railway.staged_changes > 0 {
+        let count = live.railway.staged_changes;
+        warnings.push(format!("{count} changes are staged in Railway's dashboard; o7s leaves them staged"));
+    }
+    if let Some(plan) = desired.fleet.plan.filter(|plan| *plan != live.railway.plan) {
+        let (want, have) = (format!("{plan:?}").to_lowercase(), format!("{:?}", live.railway.plan).to_lowercase());
+        let origin = desired.fleet.origins.at("spec.railway.plan");
+        warnings.push(format!(
+            "{origin}: the fleet is written for the {want} plan, the project is on {have}, which decides"
+        ));
+    }
+    Plan {
+        format_version: FORMAT_VERSION.to_owned(),
+        fleet: desired.fleet.name.to_string(),
+        project: live.railway.project_name.clone(),
+        environment: live.railway.environment_name.clone(),
+        etag: live.railway.config_etag.clone(),
+        actions: Vec::new(),
+        refused: Vec::new(),
+        blocked: Vec::new(),
+        breaches: Vec::new(),
+        guard: None,
+        retained: Vec::new(),
+        paused: Vec::new(),
+        warnings,
+        unchanged: Unchanged::default(),
+        price: PriceChange::default(),
+    }
+}
+
+fn finish(mut plan: Plan) -> Plan {
+    plan.actions.sort_by(|a, b| (a.wave, &a.address).cmp(&(b.wave, &b.address)));
+    for list in [&mut plan.refused, &mut plan.blocked, &mut plan.breaches] {
+        list.sort_by(|a, b| (&a.address, a.code).cmp(&(&b.address, b.code)));
+    }
+    plan
+}
+
+pub(super) fn join(names: &[InstanceName]) -> String {
+    names.iter().map(InstanceName::as_str).collect::<Vec<_>>().join(", ")
+}

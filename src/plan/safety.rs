@@ -1,0 +1,119 @@
+//! A second opinion on every plan before it is carried out. It shares no code with planning: it looks at what each step
+//! would touch and asks whether that may be touched at all. Anything it finds is a defect of planning.
+
+use std::collections::BTreeSet;
+
+use super::action::{Plan, Step};
+use super::change::DatabaseChange as Change;
+use super::live::{InstanceState, Live, Ownership};
+use crate::manifest::{DeletionPolicy, Desired, TenantState};
+use crate::tenancy::{InstanceName, OWNER_VARIABLE, RouteState, TenantId};
+
+/// Why the plan must not run; empty when it may.
+pub fn check(plan: &Plan, desired: &Desired, live: &Live) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut addresses = BTreeSet::new();
+    for action in &plan.actions {
+        if !addresses.insert(&action.address) {
+            found.push(format!("{} is changed twice", action.address));
+        }
+        let bad = match &action.step {
+            Step::Instance(step) => {
+                touches_foreign(live, &step.spec.name, step.service.as_ref().map(|id| id.as_str()))
+            }
+            Step::Server { instance, changes } => {
+                changes.iter().find_map(|change| server_change(instance, change, live))
+            }
+            Step::Tenant(step) => {
+                step.changes.iter().find_map(|change| tenant_change(&step.tenant, change, desired, live))
+            }
+            Step::Route { route } => route_leads_nowhere(plan, live, &route.instance, route.state),
+            Step::Publish { service_name, variable, .. } => undeclared_variable(desired, service_name, variable),
+            Step::Forget { tenant, dropped } => forgets_too_early(desired, live, tenant, *dropped),
+        };
+        found.extend(bad.map(|text| format!("{}: {text}", action.address)));
+    }
+    found
+}
+
+fn touches_foreign(live: &Live, name: &str, id: Option<&str>) -> Option<String> {
+    let service =
+        live.railway.services.iter().find(|service| service.name == name || Some(service.id.as_str()) == id)?;
+    let foreign = matches!(service.owner, Ownership::Foreign | Ownership::Newer);
+    let mixed = service.name != name || id.is_some_and(|id| id != service.id.as_str());
+    (foreign || mixed).then(|| format!("would change service {} ({}), which is not ours", service.name, service.id))
+}
+
+fn server_change(instance: &InstanceName, change: &Change, live: &Live) -> Option<String> {
+    let Change::CloseToPublic { database } = change else {
+        return Some("a change of a tenant without a tenant".into());
+    };
+    let Some(InstanceState::Awake(server)) = live.instances.get(instance) else {
+        return Some(format!("would change {instance}, which was not read"));
+    };
+    let owned = server.databases.get(database).is_some_and(|database| database.tenant.is_some());
+    owned.then(|| format!("would close {database}, which is a tenant's"))
+}
+
+fn tenant_change(tenant: &TenantId, change: &Change, desired: &Desired, live: &Live) -> Option<String> {
+    let manifest = desired.tenants.get(tenant);
+    let condemned = manifest.is_some_and(|manifest| {
+        manifest.state == TenantState::Absent && manifest.deletion_policy == DeletionPolicy::Delete
+    });
+    match change {
+        Change::DropDatabase { database, .. } => {
+            let due = live.control.deletions.get(tenant).is_some_and(|row| row.due && row.renamed_to == *database);
+            (!(condemned && due)).then(|| format!("would drop {database} without both keys and its grace time"))
+        }
+        Change::RenameDatabase { database, to } if to.starts_with("zz_deleted_") => {
+            let own = database == tenant.as_str();
+            (!(condemned && own)).then(|| format!("would delete {database}, which its manifest does not ask for"))
+        }
+        Change::RenameDatabase { to, .. } => {
+            (to != tenant.as_str()).then(|| format!("would rename a database to {to}"))
+        }
+        Change::CreateRole { tenant: other, .. }
+        | Change::CreateDatabase { tenant: other, .. }
+        | Change::OpenDatabase { tenant: other, .. }
+        | Change::GrantRole { tenant: other, .. }
+        | Change::SetPassword { tenant: other, .. }
+        | Change::SetLogin { tenant: other, .. }
+        | Change::DropPrivileges { tenant: other, .. }
+        | Change::RevokeMemberships { tenant: other, .. }
+        | Change::SetRoleConnectionLimit { tenant: other, .. }
+        | Change::SetOwner { tenant: other, .. }
+        | Change::DropRole { tenant: other, .. } => (other != tenant).then(|| format!("would change tenant {other}")),
+        Change::SetDatabaseConnectionLimit { database, .. }
+        | Change::SetStatementTimeout { database, .. }
+        | Change::EndConnections { database } => {
+            (database != tenant.as_str()).then(|| format!("would change database {database}"))
+        }
+        Change::CloseToPublic { database } => Some(format!("would close {database} in a tenant's step")),
+    }
+}
+
+fn route_leads_nowhere(plan: &Plan, live: &Live, instance: &InstanceName, state: RouteState) -> Option<String> {
+    let made = plan
+        .actions
+        .iter()
+        .any(|action| matches!(&action.step, Step::Instance(step) if step.spec.name == instance.as_str()));
+    let known = live.control.instances.get(instance.as_str()).is_some_and(|record| record.endpoint.is_some());
+    (state == RouteState::Active && !made && !known)
+        .then(|| format!("would route to {instance}, whose address nobody knows"))
+}
+
+fn undeclared_variable(desired: &Desired, service: &str, variable: &str) -> Option<String> {
+    let declared = desired.tenants.values().flat_map(|tenant| &tenant.publish);
+    let declared = declared.into_iter().any(|publish| publish.service == service && publish.variable == variable);
+    (!declared || variable == OWNER_VARIABLE)
+        .then(|| format!("would set {service}.{variable}, which no manifest publishes"))
+}
+
+fn forgets_too_early(desired: &Desired, live: &Live, tenant: &TenantId, dropped: bool) -> Option<String> {
+    let present = desired.tenants.get(tenant).is_some_and(|manifest| manifest.state == TenantState::Present);
+    let due = live.control.deletions.get(tenant).is_some_and(|row| row.due);
+    match dropped {
+        true => (!due || present).then(|| "would forget a tenant whose database is not due".to_owned()),
+        false => (!present).then(|| "would undo the deletion of an absent tenant".to_owned()),
+    }
+}

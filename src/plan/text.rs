@@ -1,0 +1,134 @@
+//! The plan as people read it: same input, same bytes, whatever machine or locale. No colour here; the first character
+//! of a line tells what it is.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use super::action::{Action, Plan, Problem, Summary};
+
+/// More objects than this with one reason are shown as three and a count.
+const SHOWN_ALL_MAX: usize = 20;
+const SHOWN_OF_MANY: usize = 3;
+
+/// `verbose` prints every object.
+pub fn render(plan: &Plan, verbose: bool) -> String {
+    let mut out = String::new();
+    let etag: String = plan.etag.chars().take(8).collect();
+    let _ = writeln!(out, "fleet {}  project {}/{}  etag {etag}", plan.fleet, plan.project, plan.environment);
+    for group in groups(&plan.actions) {
+        let shown = if verbose || group.len() <= SHOWN_ALL_MAX { group.len() } else { SHOWN_OF_MANY };
+        for action in &group[..shown] {
+            render_action(&mut out, action);
+        }
+        if shown < group.len() {
+            let (more, like) = (group.len() - shown, &group[0]);
+            let kind = like.address.split('/').next().unwrap_or_default();
+            let _ = writeln!(
+                out,
+                "{} … and {more} more of {kind} ({}); -v shows them",
+                like.symbol.as_str(),
+                like.reason.text
+            );
+        }
+    }
+    listed(&mut out, "=", &plan.retained, verbose);
+    listed(&mut out, "paused", &plan.paused, verbose);
+    for warning in &plan.warnings {
+        let _ = writeln!(out, "warning: {warning}");
+    }
+    problems(&mut out, "refused", &plan.refused, verbose);
+    problems(&mut out, "blocked", &plan.blocked, verbose);
+    problems(&mut out, "limit", &plan.breaches, verbose);
+    if let Some(trip) = &plan.guard {
+        let _ = writeln!(
+            out,
+            "refused: this plan removes {} of {} tenants; `safety.maxRemovals` allows {} [O7S2301]\n    \
+             next: check the manifests; if it is meant, raise `safety.maxRemovals` in the Fleet for this change",
+            trip.removals, trip.live, trip.allowed
+        );
+    }
+    out.push_str(&price_line(plan));
+    out.push_str(&summary_line(plan));
+    out
+}
+
+/// Runs of actions that differ in nothing but whom they are for.
+fn groups(actions: &[Action]) -> Vec<Vec<&Action>> {
+    let mut groups: BTreeMap<(usize, String), Vec<&Action>> = BTreeMap::new();
+    let mut order: Vec<String> = Vec::new();
+    for action in actions {
+        let kind = action.address.split('/').next().unwrap_or_default();
+        let key = format!("{:?} {kind} {} {}", action.wave, action.symbol.as_str(), action.reason.text);
+        let place = order.iter().position(|known| *known == key).unwrap_or_else(|| {
+            order.push(key.clone());
+            order.len() - 1
+        });
+        groups.entry((place, key)).or_default().push(action);
+    }
+    groups.into_values().collect()
+}
+
+fn render_action(out: &mut String, action: &Action) {
+    let (symbol, address) = (action.symbol.as_str(), &action.address);
+    let _ = writeln!(out, "{symbol} {address}  ({})  {}", action.reason.text, action.cause);
+    let width = action.fields.iter().map(|field| field.path.chars().count()).max().unwrap_or(0);
+    for field in &action.fields {
+        let show = |value: &Option<String>| value.clone().unwrap_or_else(|| "(none)".into());
+        let _ = writeln!(out, "    {:width$}  {} -> {}", field.path, show(&field.old), show(&field.new));
+    }
+}
+
+fn listed(out: &mut String, mark: &str, lines: &[String], verbose: bool) {
+    let shown = if verbose || lines.len() <= SHOWN_ALL_MAX { lines.len() } else { SHOWN_OF_MANY };
+    for line in &lines[..shown] {
+        let _ = writeln!(out, "{mark} {line}");
+    }
+    if shown < lines.len() {
+        let _ = writeln!(out, "{mark} … and {} more", lines.len() - shown);
+    }
+}
+
+fn problems(out: &mut String, mark: &str, problems: &[Problem], verbose: bool) {
+    let shown = if verbose || problems.len() <= SHOWN_ALL_MAX { problems.len() } else { SHOWN_OF_MANY };
+    for problem in &problems[..shown] {
+        out.push_str(&render_problem(mark, problem));
+    }
+    if shown < problems.len() {
+        let _ = writeln!(out, "{mark}: … and {} more; -v shows them", problems.len() - shown);
+    }
+}
+
+/// Three lines: where and what, and the next step.
+pub fn render_problem(mark: &str, problem: &Problem) -> String {
+    let cause = problem.cause.as_ref().map(|cause| format!("  {cause}")).unwrap_or_default();
+    let Problem { address, message, code, help, .. } = problem;
+    format!("{mark}: {address}: {message} [{code}]{cause}\n    next: {help}\n")
+}
+
+fn price_line(plan: &Plan) -> String {
+    let price = &plan.price;
+    let caps = price
+        .at_caps
+        .map_or_else(|| "unbounded (no caps)".to_owned(), |caps| format!("at most {} at the caps", caps.signed()));
+    match price.at_rest.0 {
+        0 => format!("Railway: +$0.00/month; tenants pay {}/month\n", price.revenue.signed()),
+        _ => format!(
+            "Railway: {}/month at rest, {caps} (list prices); tenants pay {}/month\n",
+            price.at_rest.signed(),
+            price.revenue.signed()
+        ),
+    }
+}
+
+/// The last line, always.
+pub fn summary_line(plan: &Plan) -> String {
+    let Summary { create, update, replace, delete, drift, retained, unchanged } = plan.summary();
+    let nothing = plan.actions.is_empty() && plan.refused.is_empty() && plan.blocked.is_empty() && !plan.is_stopped();
+    if nothing && retained == 0 {
+        return format!("No changes. {} tenants match.\n", plan.unchanged.tenants);
+    }
+    format!(
+        "Plan: {create} to create, {update} to update, {replace} to replace, {delete} to delete, {retained} retained, \
+         {drift} drift, {unchanged} unchanged.\n"
+    )
+}
