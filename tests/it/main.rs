@@ -3,6 +3,7 @@
 #[cfg(feature = "local")]
 mod cluster;
 mod licences;
+mod price_tables;
 #[cfg(feature = "local")]
 mod support;
 mod tidy;
