@@ -1,1 +1,3 @@
 //! (begun elsewhere)
+pub mod load;
+pub mod validate;

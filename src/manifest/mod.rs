@@ -1,3 +1,29 @@
-//! Manifests: text in, [`Desired`] out, or every error at the place it was written. Pure.
+//! Manifests: text in, [`Desired`] out, or every error at the place it was written. Pure: reading files is `cli`'s.
+//!
+//! Read: model (what comes out), source, raw, yaml (text to trees), read (typed values out of a tree), parse, head,
+//! check and its kinds, resolve, set (objects together), code and error (what went wrong).
+
+mod check;
+mod check_fleet;
+mod check_pool;
+mod check_router;
+mod check_tenant;
+mod check_tier;
+mod code;
+mod error;
+mod head;
 mod model;
+mod parse;
+mod raw;
+mod read;
+mod resolve;
+mod set;
+mod source;
+mod yaml;
+
+pub use check::{load, load_beside};
+pub use code::Code;
+pub use error::{Problem, ProblemView, Problems};
 pub use model::*;
+pub use source::Source;
+pub use yaml::FILE_BYTES_MAX;
