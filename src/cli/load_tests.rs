@@ -1,3 +1,5 @@
+//! Folders, links, sizes and encodings as they are met on a disk.
+
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use tempfile::TempDir;
