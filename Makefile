@@ -6,16 +6,18 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 # `cargo test` is the fallback where nextest is not installed.
 RUN_TESTS := $(shell command -v cargo-nextest >/dev/null 2>&1 && echo "cargo nextest run" || echo "cargo test")
 
-.PHONY: help demo test check quick it snap lint toolchain postgres
+.PHONY: help build demo test check quick it snap lint toolchain postgres
 .DEFAULT_GOAL := help
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: postgres ## the narrated tour over a local Railway, under a minute after the build
+build: toolchain ## target/debug/o7s
 	@echo "building o7s (a first build takes a few minutes)"
 	@# With the test binary, because without it Cargo would build the dependencies a second time for `make test`.
 	@cargo build --locked --bin o7s --test it
+
+demo: postgres build ## the narrated tour over a local Railway, under a minute after the build
 	@scripts/demo.sh
 
 test: postgres ## all tests, the fast ones first

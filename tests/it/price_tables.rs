@@ -208,15 +208,18 @@ fn margin_rows() -> Vec<String> {
     let one = |l| Bill::new(FILE_SYSTEM_PRO).add_stored(1, l);
     let crowd = one(SERVER_FLOOR).add(60, FREE_SHARED).total() / 60;
     let heavy = one(Load { ram: 4 * PRO.ram, cpu: 4 * PRO.cpu, ..PRO }).total();
+    // A full volume: the file system's share is part of the 50 GB.
+    let capped = Bill::new(0).add_stored(1, load(4_000_000, 4_000_000, 50_000_000, PRO.egress)).total();
     let ha = one(PRO).high_availability(1).total();
     let share = Bill::new(FILE_SYSTEM_PRO).control().total() / 17;
     let cases = [
         ("FREE | shared, 60 on a server", crowd, 0),
         ("FREE | own server", one(FREE).total(), 0),
         ("STARTER | own server", one(STARTER).total(), 9),
-        ("PRO | own server", one(PRO).total(), 39),
-        ("PRO at four times the load | own server", heavy, 39),
-        ("PRO with HA | own server, replicas", ha, 99),
+        ("PRO | own server", one(PRO).total(), 79),
+        ("PRO at four times the load | own server", heavy, 79),
+        ("PRO at its pool's caps (4 vCPU, 4 GB, 50 GB) | own server", capped, 79),
+        ("PRO with HA | own server, replicas", ha, 79),
     ];
     let row = |(name, cost, price): (&str, i128, i128)| {
         let (full, price_nanos) = (cost + share, price * 1_000_000_000);
