@@ -3,6 +3,7 @@
 #[cfg(feature = "local")]
 mod cluster;
 mod licences;
+mod manifest_count;
 mod price_tables;
 #[cfg(feature = "local")]
 mod support;
