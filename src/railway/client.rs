@@ -225,7 +225,7 @@ impl Client {
         loop {
             let now = Instant::now();
             let Err(wait) = lock(&self.budget).take(now) else { return Ok(()) };
-            if now + wait.for_ > deadline {
+            if now + wait.for_ >= deadline {
                 let again_in = wait.for_;
                 return Err(match wait.why {
                     Why::RateLimit => Error::RateLimited { operation, again_in },

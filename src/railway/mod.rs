@@ -9,17 +9,29 @@ mod answer;
 mod batch;
 mod budget;
 mod client;
+#[cfg(test)]
+mod client_tests;
 mod config;
 mod create;
 mod documents;
 #[cfg(all(test, feature = "local"))]
 mod documents_tests;
 mod endpoints;
+#[cfg(test)]
+mod endpoints_tests;
 mod error;
 mod limits;
 mod observe;
+#[cfg(test)]
+mod observe_tests;
 mod patch;
+#[cfg(test)]
+mod patch_tests;
 mod project;
+#[cfg(test)]
+mod project_tests;
+#[cfg(test)]
+mod scripted;
 mod transport;
 
 pub use client::{Client, ClientConfig, Requests, Token};
