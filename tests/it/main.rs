@@ -4,6 +4,7 @@
 mod cluster;
 mod licences;
 mod manifest_count;
+mod manifest_page;
 mod price_tables;
 #[cfg(feature = "local")]
 mod support;
