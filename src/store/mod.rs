@@ -1,1 +1,21 @@
-//! (begun elsewhere)
+//! The control database: placements, instances, the routing table, status, events, and the lease that says who may
+//! write them. All its SQL is here, and no SQL leaves. Never talks to Railway or to a tenant's database.
+//! Read: connect, migrate, load, lease, then what is written under a lease: remember, routes, record.
+
+mod connect;
+mod error;
+mod lease;
+mod load;
+mod migrate;
+mod record;
+mod remember;
+mod routes;
+
+pub use connect::Store;
+pub use error::Error;
+pub use lease::Lease;
+pub use load::FleetRow;
+pub use record::{
+    Condition, ConditionStatus, ConditionType, Event, EventFilter, Outcome, RunRecord, StoredCondition, StoredEvent,
+};
+pub use routes::ROUTES_CHANNEL;

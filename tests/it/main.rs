@@ -7,5 +7,7 @@ mod manifest_count;
 mod manifest_page;
 mod price_tables;
 #[cfg(feature = "local")]
+mod store;
+#[cfg(feature = "local")]
 mod support;
 mod tidy;

@@ -1,0 +1,137 @@
+//! What is written while a plan is carried out, so that a lost answer or a lagging read costs nothing.
+
+use std::time::Duration;
+
+use sqlx::types::Json;
+
+use super::error::Error;
+use super::lease::{Lease, fenced};
+use super::load::FleetRow;
+use crate::plan::{DeletionIntent, InstanceRecord, Placement};
+use crate::tenancy::TenantId;
+
+const SAVE_FLEET: &str = fenced!(
+    "written AS (INSERT INTO o7s.fleet (uid, name, project_id, environment_id)
+        SELECT $2, $3, $4, $5 FROM fence
+        ON CONFLICT (only_row) DO UPDATE SET uid = excluded.uid, name = excluded.name,
+            project_id = excluded.project_id, environment_id = excluded.environment_id)
+    SELECT count(*) FROM fence"
+);
+const SAVE_INSTANCE: &str = fenced!(
+    "written AS (INSERT INTO o7s.instances (name, service_id, volume_id, volume_requested_at,
+            private_host, private_port, public_host, public_port, applied)
+        SELECT $2, $3, $4, $5, $6, $7, $8, $9, $10 FROM fence
+        ON CONFLICT (name) DO UPDATE SET service_id = excluded.service_id, volume_id = excluded.volume_id,
+            volume_requested_at = excluded.volume_requested_at, private_host = excluded.private_host,
+            private_port = excluded.private_port, public_host = excluded.public_host,
+            public_port = excluded.public_port, applied = excluded.applied, changed_at = now())
+    SELECT count(*) FROM fence"
+);
+const SAVE_PLACEMENTS: &str = fenced!(
+    "written AS (INSERT INTO o7s.placements AS have (tenant, instance, database)
+        SELECT wanted.* FROM fence, unnest($2::text[], $3::text[], $4::text[]) AS wanted
+        ON CONFLICT (tenant) DO UPDATE SET instance = excluded.instance, database = excluded.database,
+            placed_at = now()
+        WHERE (have.instance, have.database) IS DISTINCT FROM (excluded.instance, excluded.database))
+    SELECT count(*) FROM fence"
+);
+const REMOVE_PLACEMENT: &str = fenced!(
+    "written AS (DELETE FROM o7s.placements USING fence WHERE tenant = $2)
+    SELECT count(*) FROM fence"
+);
+const SAVE_TENANTS_SEEN: &str = fenced!(
+    "written AS (INSERT INTO o7s.tenants_seen (tenant) SELECT unnest($2::text[]) FROM fence ON CONFLICT DO NOTHING)
+    SELECT count(*) FROM fence"
+);
+const SAVE_ROUTER: &str = fenced!(
+    "written AS (INSERT INTO o7s.routers (name, spec) SELECT $2, $3 FROM fence
+        ON CONFLICT (name) DO UPDATE SET spec = excluded.spec)
+    SELECT count(*) FROM fence"
+);
+const REMOVE_ROUTER: &str = fenced!(
+    "written AS (DELETE FROM o7s.routers USING fence WHERE name = $2)
+    SELECT count(*) FROM fence"
+);
+/// The first date stands when a crash makes us ask twice.
+const START_DELETION: &str = fenced!(
+    "written AS (INSERT INTO o7s.deletions (tenant, instance, renamed_to, due_at)
+        SELECT $2, $3, $4, now() + $5 * interval '1 millisecond' FROM fence ON CONFLICT (tenant) DO NOTHING)
+    SELECT count(*) FROM fence"
+);
+const FINISH_DELETION: &str = fenced!(
+    "written AS (DELETE FROM o7s.deletions USING fence WHERE tenant = $2)
+    SELECT count(*) FROM fence"
+);
+
+impl Lease {
+    /// From here on the database counts as known: what is absent from it was never there. So whoever rebuilds a lost
+    /// one writes this last.
+    pub async fn save_fleet(&mut self, fleet: &FleetRow) -> Result<(), Error> {
+        let query =
+            sqlx::query_scalar(SAVE_FLEET).bind(self.epoch).bind(fleet.uid.as_str()).bind(fleet.name.as_str());
+        let query = query.bind(fleet.project.as_str()).bind(fleet.environment.as_str());
+        self.write("remember the fleet", query).await
+    }
+
+    pub async fn save_instance(&mut self, name: &str, record: &InstanceRecord) -> Result<(), Error> {
+        let endpoint = record.endpoint.as_ref();
+        let query = sqlx::query_scalar(SAVE_INSTANCE).bind(self.epoch).bind(name);
+        let query = query.bind(record.service.as_ref().map(|id| id.as_str().to_owned()));
+        let query = query.bind(record.volume.as_ref().map(|id| id.as_str().to_owned()));
+        let query = query.bind(record.volume_requested_at);
+        let query = query.bind(endpoint.map(|endpoint| endpoint.private.host.clone()));
+        let query = query.bind(endpoint.map(|endpoint| i32::from(endpoint.private.port)));
+        let query = query.bind(endpoint.map(|endpoint| endpoint.public.host.clone()));
+        let query = query.bind(endpoint.map(|endpoint| i32::from(endpoint.public.port)));
+        let query = query.bind(record.applied.as_ref().map(|fingerprint| fingerprint.as_str().to_owned()));
+        self.write("remember an instance", query).await
+    }
+
+    /// One statement for any number; each tenant at most once.
+    pub async fn save_placements(&mut self, placements: &[(TenantId, Placement)]) -> Result<(), Error> {
+        let column = |of: fn(&(TenantId, Placement)) -> &str| -> Vec<String> {
+            placements.iter().map(|one| of(one).to_owned()).collect()
+        };
+        let query = sqlx::query_scalar(SAVE_PLACEMENTS).bind(self.epoch).bind(column(|(tenant, _)| tenant.as_str()));
+        let query =
+            query.bind(column(|(_, place)| place.instance.as_str())).bind(column(|(_, place)| &place.database));
+        self.write("remember where tenants are", query).await
+    }
+
+    pub async fn remove_placement(&mut self, tenant: &TenantId) -> Result<(), Error> {
+        self.write_one(REMOVE_PLACEMENT, "forget where a tenant was", tenant.as_str()).await
+    }
+
+    /// One statement for any number.
+    pub async fn save_tenants_seen(&mut self, tenants: &[TenantId]) -> Result<(), Error> {
+        let names: Vec<String> = tenants.iter().map(ToString::to_string).collect();
+        let query = sqlx::query_scalar(SAVE_TENANTS_SEEN).bind(self.epoch).bind(names);
+        self.write("remember which manifests were seen", query).await
+    }
+
+    pub async fn save_router(&mut self, name: &str, spec: &serde_json::Value) -> Result<(), Error> {
+        let query = sqlx::query_scalar(SAVE_ROUTER).bind(self.epoch).bind(name).bind(Json(spec));
+        self.write("save a router's manifest", query).await
+    }
+
+    pub async fn remove_router(&mut self, name: &str) -> Result<(), Error> {
+        self.write_one(REMOVE_ROUTER, "remove a router's manifest", name).await
+    }
+
+    /// Due `grace` from now by the server's clock, whatever `intent` says. Asked twice, the first date stands.
+    pub async fn start_deletion(&mut self, intent: &DeletionIntent, grace: Duration) -> Result<(), Error> {
+        let grace_ms = i64::try_from(grace.as_millis()).unwrap_or(i64::MAX);
+        let query = sqlx::query_scalar(START_DELETION).bind(self.epoch).bind(intent.tenant.as_str());
+        let query = query.bind(intent.instance.as_str()).bind(&intent.renamed_to).bind(grace_ms);
+        self.write("begin a deletion", query).await
+    }
+
+    pub async fn finish_deletion(&mut self, tenant: &TenantId) -> Result<(), Error> {
+        self.write_one(FINISH_DELETION, "finish a deletion", tenant.as_str()).await
+    }
+
+    async fn write_one(&mut self, sql: &'static str, doing: &'static str, name: &str) -> Result<(), Error> {
+        let query = sqlx::query_scalar(sql).bind(self.epoch).bind(name);
+        self.write(doing, query).await
+    }
+}

@@ -1,0 +1,105 @@
+//! The routing table. One statement is one version: readers see the table before it or after it, never between.
+
+use serde::Deserialize;
+use sqlx::types::Json;
+
+use super::connect::Store;
+use super::error::Error;
+use super::lease::{Lease, fenced, write_failed};
+use super::load::is_undefined;
+use crate::tenancy::{Route, TenantId};
+
+/// NOTIFY channel; the payload is the new version.
+pub const ROUTES_CHANNEL: &str = "o7s_routes";
+
+/// A row of `o7s.routes` in the shape of [`Route`].
+macro_rules! route_json {
+    () => {
+        "json_build_object('tenant', tenant, 'instance', instance, 'database', database,
+            'endpoint', json_build_object(
+                'private', json_build_object('host', private_host, 'port', private_port),
+                'public', json_build_object('host', public_host, 'port', public_port)),
+            'state', state, 'tier', tier, 'generation', generation, 'roles', roles,
+            'limits', limits, 'overLimit', over_limit, 'upgrade', upgrade)"
+    };
+}
+pub(super) use route_json;
+
+const READ: &str = concat!(
+    "SELECT json_build_object('version', (SELECT version FROM o7s.routing), 'routes',
+        (SELECT coalesce(json_agg(",
+    route_json!(),
+    " ORDER BY tenant), '[]') FROM o7s.routes))::text"
+);
+
+/// Writes only what differs. The row lock on `routing` orders writers, should there ever be two.
+const PUBLISH: &str = fenced!(
+    "next AS MATERIALIZED (SELECT routing.version + 1 AS version FROM o7s.routing, fence FOR UPDATE OF routing),
+    upserted AS (
+        INSERT INTO o7s.routes AS have (tenant, instance, database, private_host, private_port, public_host,
+            public_port, state, tier, generation, roles, limits, over_limit, upgrade, version)
+        SELECT r->>'tenant', r->>'instance', r->>'database',
+            r->'endpoint'->'private'->>'host', (r->'endpoint'->'private'->>'port')::integer,
+            r->'endpoint'->'public'->>'host', (r->'endpoint'->'public'->>'port')::integer,
+            r->>'state', r->>'tier', (r->>'generation')::bigint,
+            ARRAY(SELECT jsonb_array_elements_text(r->'roles')), r->'limits', r->'overLimit',
+            nullif(r->'upgrade', 'null'::jsonb), next.version
+        FROM next, jsonb_array_elements($2) AS r
+        ON CONFLICT (tenant) DO UPDATE SET instance = excluded.instance, database = excluded.database,
+            private_host = excluded.private_host, private_port = excluded.private_port,
+            public_host = excluded.public_host, public_port = excluded.public_port, state = excluded.state,
+            tier = excluded.tier, generation = excluded.generation, roles = excluded.roles,
+            limits = excluded.limits, over_limit = excluded.over_limit, upgrade = excluded.upgrade,
+            version = excluded.version
+        WHERE (have.instance, have.database, have.private_host, have.private_port, have.public_host,
+                have.public_port, have.state, have.tier, have.generation, have.roles, have.limits,
+                have.over_limit, have.upgrade)
+            IS DISTINCT FROM (excluded.instance, excluded.database, excluded.private_host, excluded.private_port,
+                excluded.public_host, excluded.public_port, excluded.state, excluded.tier, excluded.generation,
+                excluded.roles, excluded.limits, excluded.over_limit, excluded.upgrade)
+        RETURNING tenant),
+    removed AS (DELETE FROM o7s.routes USING fence WHERE tenant = ANY($3) RETURNING tenant),
+    grown AS (
+        UPDATE o7s.routing SET version = next.version, changed_at = now() FROM next
+        WHERE EXISTS (SELECT FROM upserted) OR EXISTS (SELECT FROM removed) RETURNING routing.version)
+    SELECT (SELECT count(*) FROM fence), grown.version,
+        CASE WHEN grown.version IS NOT NULL THEN pg_notify('o7s_routes', grown.version::text)::text END
+    FROM (SELECT) AS always LEFT JOIN grown ON true"
+);
+
+#[derive(Deserialize)]
+struct Table {
+    version: u64,
+    routes: Vec<Route>,
+}
+
+impl Store {
+    /// The whole table and its version, of one moment; sorted by tenant.
+    pub async fn routing(&self) -> Result<(u64, Vec<Route>), Error> {
+        let text = self.read("read the routing table", READ, None).await?.map_err(|source| {
+            if is_undefined(&source) {
+                Error::NotBootstrapped
+            } else {
+                Error::Sql { doing: "read the routing table", source }
+            }
+        })?;
+        let table: Table =
+            serde_json::from_str(&text).map_err(|source| Error::Unreadable { what: "the routing table", source })?;
+        Ok((table.version, table.routes))
+    }
+}
+
+impl Lease {
+    /// One transaction, one statement, whatever the number. Answers the new version, or `None` where nothing differed:
+    /// then no row is written, no version is used up and nobody is notified. Each tenant at most once, and not in both
+    /// lists.
+    pub async fn publish_routes(&mut self, upserts: &[Route], removed: &[TenantId]) -> Result<Option<u64>, Error> {
+        let doing = "publish routes";
+        let removed: Vec<String> = removed.iter().map(ToString::to_string).collect();
+        let query = sqlx::query_as(PUBLISH).bind(self.epoch).bind(Json(upserts)).bind(removed);
+        let answer: Result<(i64, Option<i64>, Option<String>), _> = query.fetch_one(&mut self.connection).await;
+        let (fence, version, _notified) = answer.map_err(|error| write_failed(doing, error))?;
+        self.check(fence)?;
+        Ok(version.map(i64::unsigned_abs))
+    }
+}
