@@ -2,6 +2,7 @@
 
 #[cfg(feature = "local")]
 mod cluster;
+mod error_page;
 mod licences;
 mod manifest_count;
 mod manifest_page;
