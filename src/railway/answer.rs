@@ -164,6 +164,9 @@ impl Asked {
         if has(&["already exists in this project", "already in use", "must be unique", "is already taken"]) {
             return Error::NameTaken { operation, message };
         }
+        if lower.ends_with("not found") {
+            return Error::NotFound { operation, message };
+        }
         // Nobody has published the exact texts; these are the words such a text cannot do without.
         if lower.contains("limit") && has(&["plan", "volume", "service", "project", "reached", "exceed", "upgrade"]) {
             return Error::PlanLimit { operation, message };

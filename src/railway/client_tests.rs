@@ -159,6 +159,7 @@ async fn each_refusal_is_told_apart_by_its_text() {
         ("Service deployment rate limit exceeded", 7),
         ("Volume limit reached for this plan. Upgrade to add more", 5),
         ("A service named \"x\" already exists in this project", 1),
+        ("ServiceInstance not found", 1),
         ("Invalid input", 1),
     ] {
         let (answer, script) = commit([refusal(message, None)]).await;
@@ -168,6 +169,8 @@ async fn each_refusal_is_told_apart_by_its_text() {
     }
     let (answer, _) = commit([refusal("A service named \"x\" already exists in this project", None)]).await;
     assert!(matches!(answer, Err(Error::NameTaken { .. })));
+    let (answer, _) = commit([refusal("ServiceInstance not found", None)]).await;
+    assert!(matches!(answer, Err(Error::NotFound { .. })));
     let (answer, _) = commit([refusal("Invalid input", None)]).await;
     assert_eq!(
         answer.err().map(|e| e.to_string()),

@@ -104,7 +104,8 @@ fn without_dot(host: &str) -> String {
 
 /// Whether another request without the service at fault could succeed.
 fn is_about_one(error: &Error) -> bool {
-    matches!(error, Error::Unauthorized { .. } | Error::Refused { .. } | Error::Incomplete { .. })
+    use Error::{Incomplete, NotFound, Refused, Unauthorized};
+    matches!(error, Unauthorized { .. } | NotFound { .. } | Refused { .. } | Incomplete { .. })
 }
 
 /// One bad service turns the whole answer into null. The rest is asked again: without those Railway blamed, or, when it

@@ -21,6 +21,9 @@ pub enum Error {
     PlanLimit { operation: &'static str, message: String },
     #[error("the name is taken on Railway: {message} ({operation})")]
     NameTaken { operation: &'static str, message: String },
+    /// Gone, or made so recently that Railway does not see it yet.
+    #[error("Railway does not find what {operation} is about: {message}")]
+    NotFound { operation: &'static str, message: String },
     /// A throttle outside the rate limits, on how fast things are made.
     #[error("Railway asks for a pause before {operation}: {message}")]
     TooQuickly { operation: &'static str, message: String },
@@ -57,7 +60,8 @@ impl Error {
             // One volume a second, one project in thirty: the shortest of the pauses Railway is known to ask for.
             Error::TooQuickly { .. } => Retry::After(Duration::from_secs(1)),
             Error::Unreachable { .. } => Retry::After(Duration::from_secs(10)),
-            Error::NameTaken { .. } | Error::Refused { .. } | Error::Lost { .. } => Retry::AfterLooking,
+            Error::NameTaken { .. } | Error::NotFound { .. } | Error::Refused { .. } => Retry::AfterLooking,
+            Error::Lost { .. } => Retry::AfterLooking,
             Error::BadAnswer { .. } | Error::Incomplete { .. } => Retry::AfterLooking,
         }
     }
@@ -83,6 +87,7 @@ impl Error {
                 "delete what is not needed any more, or raise the plan of the workspace".into()
             }
             Error::NameTaken { .. } => "look in the project who has that name; rename it there or here".into(),
+            Error::NotFound { .. } => "run again: what was just made can take half a minute to be seen".into(),
             Error::TooQuickly { .. } => "nothing to repair: run again in a minute".into(),
             Error::Refused { .. } => "if the text does not say why, ask Railway's support with the trace id".into(),
             Error::Lost { .. } => "run again: the next run looks what became of it and doubles nothing".into(),
@@ -104,7 +109,7 @@ impl Error {
             Error::RateLimited { .. } | Error::EdgeBlock { .. } | Error::Unreachable { .. } => 7,
             Error::TooQuickly { .. } | Error::Lost { .. } => 7,
             Error::Unauthorized { .. } | Error::TokenElsewhere { .. } => 77,
-            Error::NameTaken { .. } | Error::Refused { .. } => 1,
+            Error::NameTaken { .. } | Error::NotFound { .. } | Error::Refused { .. } => 1,
             Error::BadAnswer { .. } | Error::Incomplete { .. } => 1,
         }
     }

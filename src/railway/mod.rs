@@ -33,6 +33,8 @@ mod project_tests;
 #[cfg(test)]
 mod scripted;
 mod transport;
+#[cfg(test)]
+mod transport_tests;
 
 pub use client::{Client, ClientConfig, Requests, Token};
 pub use create::{BATCH_MAX, NewService, NewVolume, PatchOutcome};
