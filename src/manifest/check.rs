@@ -128,7 +128,7 @@ fn add_fleet<'a>(drafts: &mut Drafts<'a>, draft: FleetDraft<'a>, report: &Report
 /// Points at the start of the first file; there is no better place for what is not there.
 fn no_fleet(parsed: &Parsed<'_>) -> Problem {
     let path = parsed.first_path();
-    let message = format!("no Fleet in {} objects", parsed.objects.len());
+    let message = "no Fleet is declared";
     let help = "add a document of `kind: Fleet` with a name; it says which Railway project this is";
     match path {
         Some(path) => Problem::of_path(Code::NoFleet, path, message, help),

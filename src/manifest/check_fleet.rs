@@ -65,9 +65,9 @@ fn railway(spec: &mut Fields<'_>) -> (Option<String>, Option<String>, Option<Rai
 }
 
 fn defaults(spec: &mut Fields<'_>) -> (Option<At<TierName>>, bool) {
-    let Some(mut defaults) = spec.map("defaults") else { return (None, spec.has("defaults")) };
+    let Some(mut defaults) = spec.map("defaults") else { return (None, spec.seems_written("defaults")) };
     let tier = defaults.name("tier", "tier name", TierName::parse);
-    let written = defaults.has("tier");
+    let written = defaults.seems_written("tier");
     defaults.close();
     (tier, written)
 }

@@ -40,8 +40,14 @@ pub(super) struct TenantDraft<'a> {
     pub generation: u32,
     pub state: TenantState,
     pub deletion_policy: DeletionPolicy,
-    pub publish: Vec<At<Publish>>,
+    pub publish: Vec<PublishDraft>,
     pub origins: Origins,
+}
+
+pub(super) struct PublishDraft {
+    pub publish: Publish,
+    pub service: Mark,
+    pub variable: Mark,
 }
 
 /// `spec.placement` as written.
@@ -61,7 +67,7 @@ pub(super) fn check_tenant<'a>(object: &'a Object<'a>, report: &'a Report) -> Op
     let renamed_from = head.metadata.name("renamedFrom", "tenant name", TenantId::parse);
     let spec = &mut head.spec;
     let tier = spec.name("tier", "tier name", TierName::parse);
-    let names_a_tier = spec.has("tier");
+    let names_a_tier = spec.seems_written("tier");
     let place = placement(spec);
     let limits = spec.map("limits").map(LimitsDraft::read).unwrap_or_default();
     let roles = roles(spec, name.as_ref().map(|name| &name.value));
@@ -119,14 +125,14 @@ fn labels(fields: Fields<'_>) -> BTreeMap<String, String> {
 }
 
 fn placement(spec: &mut Fields<'_>) -> Place {
-    let written = spec.has("placement");
+    let written = spec.seems_written("placement");
     let Some(mut fields) = spec.map("placement") else {
         return if written { Place::Unreadable } else { Place::Tier };
     };
     let pool = fields.name("pool", "pool name", PoolName::parse);
     let instance = fields.name("instance", "instance name", InstanceName::parse);
     let (scope, mark, both) = (fields.scope, fields.mark(), fields.has("pool") && fields.has("instance"));
-    let none = !fields.has("pool") && !fields.has("instance");
+    let none = !fields.seems_written("pool") && !fields.seems_written("instance");
     fields.close();
     if both {
         let message = "`spec.placement` names a pool and an instance";
@@ -159,7 +165,7 @@ struct Roles {
 fn roles(spec: &mut Fields<'_>, tenant: Option<&TenantId>) -> Roles {
     let (path, scope) = (spec.path_of("roles"), spec.scope);
     let nodes = spec.list("roles", ROLES_MAX);
-    let mut roles = Roles { declared: BTreeMap::new(), complete: nodes.is_some() || !spec.has("roles") };
+    let mut roles = Roles { declared: BTreeMap::new(), complete: nodes.is_some() || !spec.seems_written("roles") };
     for node in nodes.unwrap_or_default() {
         let Some((at, role)) = role(scope, &path, node, tenant) else {
             roles.complete = false;
@@ -210,13 +216,13 @@ fn check_role_name(scope: Scope<'_>, name: &At<RoleName>, tenant: &TenantId) {
     }
 }
 
-fn publications(spec: &mut Fields<'_>, roles: &Roles) -> Vec<At<Publish>> {
+fn publications(spec: &mut Fields<'_>, roles: &Roles) -> Vec<PublishDraft> {
     let (path, scope) = (spec.path_of("publish"), spec.scope);
     let nodes = spec.list("publish", PUBLISH_MAX).unwrap_or_default();
     nodes.iter().filter_map(|node| publication(scope, &path, node, roles)).collect()
 }
 
-fn publication(scope: Scope<'_>, path: &str, node: &Node, roles: &Roles) -> Option<At<Publish>> {
+fn publication(scope: Scope<'_>, path: &str, node: &Node, roles: &Roles) -> Option<PublishDraft> {
     let mut fields = Fields::open(scope, path, node.mark, node)?;
     fields.need("service", "{ service: api, variable: DATABASE_URL }");
     fields.need("variable", "{ service: api, variable: DATABASE_URL }");
@@ -236,7 +242,7 @@ fn publication(scope: Scope<'_>, path: &str, node: &Node, roles: &Roles) -> Opti
     let (service, variable) = (service?, variable?);
     let role = role.map(|role| role.value);
     let publish = Publish { service: service.value.to_owned(), variable: variable.value.to_owned(), role };
-    Some(At { value: publish, mark: variable.mark })
+    Some(PublishDraft { publish, service: service.mark, variable: variable.mark })
 }
 
 fn variable<'a>(scope: Scope<'_>, text: At<&'a str>) -> Option<At<&'a str>> {

@@ -79,7 +79,8 @@ impl LimitsDraft {
         if let (Some(all), Some(server)) = (connections, server_connections)
             && server.value > all.value
         {
-            contradiction(fields.scope, server.mark, server.value, all.value);
+            let (server_text, all_text) = (server.value.to_string(), all.value.to_string());
+            contradiction(fields.scope, server.mark, &server_text, &all_text);
         }
         fields.close();
         limits
@@ -118,17 +119,18 @@ impl LimitsDraft {
     /// Where a tenant's mix of own and inherited ceilings contradicts itself. Both own was reported by `read`.
     pub fn contradicts(&self, scope: Scope<'_>, tier: &LimitsDraft) {
         let limits = self.over(tier);
-        let own = match (self.connections, self.server_connections) {
-            (Some(own), None) | (None, Some(own)) => own,
-            _ => return,
-        };
-        if limits.server_connections > limits.connections {
-            contradiction(scope, own.mark, limits.server_connections.into(), limits.connections.into());
+        let (server, all) = (limits.server_connections, limits.connections);
+        match (self.connections, self.server_connections) {
+            _ if server <= all => {}
+            (Some(own), None) => contradiction(scope, own.mark, &format!("{server}, the tier's"), &all.to_string()),
+            (None, Some(own)) => contradiction(scope, own.mark, &server.to_string(), &format!("{all}, the tier's")),
+            // The tier's own contradiction, or one written here: reported there.
+            (None, None) | (Some(_), Some(_)) => {}
         }
     }
 }
 
-fn contradiction(scope: Scope<'_>, mark: Mark, server: u64, all: u64) {
+fn contradiction(scope: Scope<'_>, mark: Mark, server: &str, all: &str) {
     let message = format!("`serverConnections` ({server}) is more than `connections` ({all})");
     let help = "every server connection serves a client connection: lower `serverConnections` or raise `connections`";
     scope.error(mark, Code::Contradiction, message, help);
@@ -206,7 +208,7 @@ fn choices(words: &[(&'static str, Over)], timed: &[&'static str]) -> String {
 }
 
 fn placement(spec: &mut Fields<'_>) -> (Option<At<PoolName>>, bool) {
-    let Some(mut placement) = spec.map("placement") else { return (None, spec.has("placement")) };
+    let Some(mut placement) = spec.map("placement") else { return (None, spec.seems_written("placement")) };
     placement.need("pool", "placement: { pool: shared }");
     let pool = placement.name("pool", "pool name", PoolName::parse);
     placement.close();

@@ -43,7 +43,7 @@ struct Shown {
 impl Problem {
     /// About a file or folder as a whole, or one that could not be read.
     pub fn of_path(code: Code, path: &str, message: impl Into<String>, help: impl Into<String>) -> Problem {
-        let (message, help) = (message.into(), help.into());
+        let (message, help) = (printable(&message.into()), help.into());
         Problem { code, path: Arc::from(path), line: 1, col: 1, message, help, shown: None }
     }
 
@@ -55,6 +55,7 @@ impl Problem {
 
     fn in_file(file: &File<'_>, mark: Mark, code: Code, message: String, help: String) -> Problem {
         let mark = file.clamp(mark);
+        let message = printable(&message);
         let shown = (!file.text.is_empty()).then(|| show(file.line(mark.line), mark));
         Problem { code, path: Arc::clone(&file.path), line: mark.line, col: mark.col, message, help, shown }
     }
@@ -232,7 +233,7 @@ pub(super) fn did_you_mean<'k>(word: &str, known: impl IntoIterator<Item = &'k s
 pub(super) fn expected_one_of<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> String {
     let known: Vec<&str> = known.into_iter().collect();
     let mut help = match known.len() {
-        0 => "nothing is declared here".to_owned(),
+        0 => "none is declared".to_owned(),
         1 => format!("expected `{}`", known[0]),
         n if n <= 20 => format!("expected one of {}", known.join(", ")),
         n => format!("expected one of {} and {} more", known[..20].join(", "), n - 20),

@@ -27,3 +27,10 @@ pub use error::{Problem, ProblemView, Problems};
 pub use model::*;
 pub use source::Source;
 pub use yaml::FILE_BYTES_MAX;
+
+#[cfg(test)]
+mod error_tests;
+#[cfg(test)]
+mod law_tests;
+#[cfg(test)]
+mod value_tests;

@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use crate::tenancy::{BadName, BadQuantity, Bytes, Millis, Percent};
 
 use super::code::Code;
-use super::error::{Report, expected_one_of, quote};
+use super::error::{Report, did_you_mean, expected_one_of, quote};
 use super::raw::{Entry, Node, Plain, Value, plain_kind};
 use super::source::{File, Mark};
 
@@ -34,7 +34,8 @@ impl Scope<'_> {
             }
             _ => node.describe().to_owned(),
         };
-        let message = format!("`{path}` must be {wanted}, found {found}");
+        let what = if path.is_empty() { "the document".to_owned() } else { format!("`{path}`") };
+        let message = format!("{what} must be {wanted}, found {found}");
         let help = match node.describe() {
             "nothing" => "write a value, or remove the key".to_owned(),
             "quoted text" if wanted.contains("number") => "write it without quotes".to_owned(),
@@ -66,7 +67,7 @@ impl<'a> Fields<'a> {
     /// `None`, reported, when the node is no map.
     pub fn open(scope: Scope<'a>, path: &str, mark: Mark, node: &'a Node) -> Option<Fields<'a>> {
         let Value::Map(entries) = &node.value else {
-            scope.wrong_type(node, if path.is_empty() { "document" } else { path }, "a map");
+            scope.wrong_type(node, path, "a map");
             return None;
         };
         Some(Fields { scope, path: path.to_owned(), mark, entries, known: Vec::new() })
@@ -91,6 +92,13 @@ impl<'a> Fields<'a> {
         self.entries.iter().any(|entry| entry.key == key)
     }
 
+    /// The same, or a key that is most likely meant to be it: that one is reported as unknown, which is enough.
+    pub fn seems_written(&self, key: &'static str) -> bool {
+        let near =
+            |entry: &Entry| !self.known.contains(&entry.key.as_str()) && did_you_mean(&entry.key, [key]).is_some();
+        self.has(key) || self.entries.iter().any(near)
+    }
+
     /// All entries, for a map whose keys are the user's own words.
     pub fn entries(&self) -> &'a [Entry] {
         self.entries
@@ -107,7 +115,7 @@ impl<'a> Fields<'a> {
 
     /// Reports a missing key; `example` is a line that would do.
     pub fn need(&mut self, key: &'static str, example: &str) {
-        if self.has(key) {
+        if self.seems_written(key) {
             return;
         }
         let path = self.path_of(key);
@@ -231,7 +239,12 @@ impl<'a> Fields<'a> {
         match parse(text) {
             Ok(value) => in_range(scope, At { value, mark: node.mark }, &path, text, allowed),
             Err(error) => {
-                let message = format!("`{path}`: {} {error}", quote(text));
+                let message = match error {
+                    BadQuantity::Unit { unit, known } if unit.is_empty() => {
+                        format!("`{path}`: {} has no unit; use one of {known}", quote(text))
+                    }
+                    error => format!("`{path}`: {} {error}", quote(text)),
+                };
                 scope.error(node.mark, Code::BadQuantity, message, format!("expected {wanted}"));
                 None
             }
@@ -331,7 +344,10 @@ pub(super) fn name_of<T>(
 
 /// Offers the name in a form that would do, if there is one.
 fn name_help<T>(text: &str, parse: fn(&str) -> Result<T, BadName>) -> String {
-    let rule = "expected a-z, 0-9 and hyphens, a letter first (a role: underscores instead of hyphens)";
+    let rule = match parse("a_b") {
+        Ok(_) => "expected a-z, 0-9 and `_`, a letter first",
+        Err(_) => "expected a-z, 0-9 and `-`, a letter first and no `-` at the end",
+    };
     let with = |joint: char| -> String {
         let lower = text.chars().take(64).flat_map(char::to_lowercase);
         let kept = lower.map(|c| if c.is_ascii_alphanumeric() { c } else { joint });

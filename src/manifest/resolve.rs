@@ -81,7 +81,7 @@ impl<'a> Known<'a> {
                 file,
                 name,
                 Code::UnknownTier,
-                &format!("{what} {} is not declared", show(name)),
+                &format!("unknown tier {}, {what}", show(name)),
                 "Tier",
                 known,
             );
@@ -93,7 +93,7 @@ impl<'a> Known<'a> {
         let found = self.pools.get(&name.value);
         if found.is_none() {
             let (known, message) =
-                (self.pools.keys().map(PoolName::as_str), format!("{what} {} is not declared", show(name)));
+                (self.pools.keys().map(PoolName::as_str), format!("unknown pool {}, {what}", show(name)));
             self.unknown(file, name, Code::UnknownPool, &message, "DatabasePool", known);
         }
         found
@@ -163,7 +163,7 @@ impl<'a> Known<'a> {
             generation: draft.generation,
             state: draft.state,
             deletion_policy: draft.deletion_policy,
-            publish: sorted(draft.publish.into_iter().map(|publish| publish.value).collect()),
+            publish: sorted(draft.publish.into_iter().map(|draft| draft.publish).collect()),
             origins: draft.origins,
         })
     }
@@ -221,7 +221,7 @@ impl<'a> Known<'a> {
         instance: &At<InstanceName>,
     ) -> Option<(PoolName, Option<InstanceName>)> {
         let pool = At { value: instance.value.pool(), mark: instance.mark };
-        let what = format!("tenant `{}` is pinned to {}, whose pool", draft.name.value, show(instance));
+        let what = format!("the pool of {}, where tenant `{}` is pinned", show(instance), draft.name.value);
         let found = self.pool(draft.file, &pool, &what)?;
         let (number, max) = (instance.value.number(), found.pool.instances_max);
         if number > max {

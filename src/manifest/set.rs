@@ -54,20 +54,20 @@ fn check_renames(drafts: &Drafts<'_>, report: &Report) {
 fn check_publications(drafts: &Drafts<'_>, report: &Report) {
     let mut taken: BTreeMap<(&str, &str), (&File<'_>, Mark)> = BTreeMap::new();
     for tenant in drafts.tenants.values() {
-        for publish in &tenant.publish {
-            let (service, variable) = (publish.value.service.as_str(), publish.value.variable.as_str());
+        for draft in &tenant.publish {
+            let (service, variable) = (draft.publish.service.as_str(), draft.publish.variable.as_str());
             if service == CONTROL_SERVICE || pool_of(drafts, service).is_some() {
                 let message = format!("{} is a service of Ogelnates' own", quote(service));
                 let help = "publish to a service of your application";
-                report.add(tenant.file, publish.mark, Code::NameClash, message, help);
+                report.add(tenant.file, draft.service, Code::NameClash, message, help);
             }
             if let Some((file, mark)) = taken.get(&(service, variable)) {
                 let message =
                     format!("variable {} of service {} is published twice", quote(variable), quote(service));
                 let help = format!("first at {}:{}; remove one, or use another variable", file.path, mark.line);
-                report.add(tenant.file, publish.mark, Code::DuplicatePublish, message, help);
+                report.add(tenant.file, draft.variable, Code::DuplicatePublish, message, help);
             } else {
-                taken.insert((service, variable), (tenant.file, publish.mark));
+                taken.insert((service, variable), (tenant.file, draft.variable));
             }
         }
     }

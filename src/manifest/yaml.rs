@@ -249,13 +249,19 @@ fn explain(error: &ScanError) -> (Mark, Code, String, String) {
         return too_deep(mark);
     }
     let help = match error.kind() {
-        ErrorKind::TabInIndentation | ErrorKind::TabInBlockIndentation | ErrorKind::TabNotAllowed => {
-            "indent with spaces, not with tabs"
-        }
+        ErrorKind::TabInIndentation
+        | ErrorKind::TabInBlockIndentation
+        | ErrorKind::TabInPlainScalar
+        | ErrorKind::TabAtBlockScalarStart
+        | ErrorKind::TabNotAllowed => "indent with spaces, not with tabs",
         ErrorKind::MappingValueNotAllowed => "quote a value that holds `: `, and check the indentation",
         ErrorKind::UnclosedFlowCollection { .. }
         | ErrorKind::UnexpectedEofFlowSequence
-        | ErrorKind::UnexpectedEofFlowMapping => "close the bracket",
+        | ErrorKind::UnexpectedEofFlowMapping
+        | ErrorKind::ExpectedFlowMappingSeparator
+        | ErrorKind::ExpectedFlowSequenceSeparator => {
+            "a bracket opened here or above is not closed, or a comma is missing"
+        }
         ErrorKind::UnclosedQuotedScalar => "close the quote",
         ErrorKind::UnexpectedCharacter { .. } => "quote a value that starts with a special character",
         _ => "check the colons, brackets, quotes and indentation here and on the line above",
