@@ -1,10 +1,33 @@
-//! The local Railway. Read: binaries, cluster (run_as) for the Postgres servers behind its services.
+//! The local Railway: serves Railway's published GraphQL schema over one workspace, with a real Postgres process behind
+//! each database service. A development tool and the test bed of everything; never deployed.
+//!
+//! It never answers with an invented value: a field it does not simulate is an error that names it.
+//! Read: world (the state machine), resolve (schema fields over it), gateway (one request), in_process (all of it in
+//! memory); then binaries and cluster (run_as) for the Postgres servers behind its services.
 
 mod binaries;
 mod cluster;
 mod cluster_error;
+mod counters;
+mod error;
+mod gateway;
+mod in_process;
+mod limits;
+mod published;
+mod resolve;
 mod run_as;
+pub mod world;
+
+#[cfg(test)]
+mod bench;
+#[cfg(test)]
+mod graphql_tests;
 
 pub use binaries::Binaries;
 pub use cluster::{Cluster, ServerProcess, free_port};
 pub use cluster_error::ClusterError;
+pub use counters::{Mutation, Requests};
+pub use error::{Error, Refusal};
+pub use gateway::{Fate, Headers, LocalResponse};
+pub use in_process::{FaultPlan, InProcess};
+pub use resolve::Ran;

@@ -1,0 +1,54 @@
+//! Deployments.
+
+use serde_json::{Value, json};
+
+use super::{Answer, Context, Object, Resolved, json, null, time};
+use crate::local::world::{Deployment, Environment, Status};
+
+pub fn deployment(context: &Context<'_>, id: &str, field: &str) -> Resolved {
+    let world = context.world.borrow();
+    let found = world.deployment(id)?;
+    context.may_reach(&found.at.environment)?;
+    let deployment = found.deployment;
+    match field {
+        "id" => json(id),
+        "status" => json(deployment.status.as_str()),
+        "statusUpdatedAt" | "updatedAt" => json(time(deployment.status_at)),
+        "createdAt" => json(time(deployment.created_at)),
+        "deploymentStopped" => json(deployment.stopped),
+        "serviceId" => json(found.at.service.as_str()),
+        "service" => Ok(Answer::One(Object::Service(found.at.service.clone()))),
+        "environmentId" => json(found.at.environment.as_str()),
+        "environment" => Ok(Answer::One(Object::Environment(found.at.environment.clone()))),
+        "projectId" => json(found.environment.project.as_str()),
+        "instances" => json(instances(deployment)),
+        "meta" => json(json!({ "image": deployment.snapshot.image, "reason": deployment.reason })),
+        "canRedeploy" => json(!deployment.status.is_on_its_way()),
+        "canRollback" => json(false),
+        "snapshotId" | "url" | "staticUrl" | "creator" | "diagnosis" => null(),
+        "suggestAddServiceDomain" => json(false),
+        _ => Ok(Answer::Absent),
+    }
+}
+
+/// A deployment that never got as far has no container.
+fn instances(deployment: &Deployment) -> Value {
+    match deployment.status {
+        Status::Initializing | Status::Failed | Status::Removed => json!([]),
+        _ => json!([{ "id": deployment.instance_id, "status": deployment.container_status() }]),
+    }
+}
+
+/// Of one environment, newest first, those that `wanted` (service, deployment) says.
+pub fn newest_first(environment: &Environment, wanted: impl Fn(&str, &Deployment) -> bool) -> Vec<(String, Object)> {
+    let mut found = Vec::new();
+    for (service, instance) in &environment.instances {
+        for deployment in instance.deployments.iter().filter(|deployment| wanted(service, deployment)) {
+            // Sorts later ones first; the id keeps those of one moment apart.
+            let age = i64::MAX - deployment.created_at.timestamp_micros();
+            found.push((format!("{age:020}{}", deployment.id), Object::Deployment(deployment.id.clone())));
+        }
+    }
+    found.sort_by(|(a, _), (b, _)| a.cmp(b));
+    found
+}
