@@ -9,6 +9,7 @@ use super::check::Drafts;
 use super::check_tenant::Place;
 use super::code::Code;
 use super::error::{Report, quote};
+use super::model::TenantState;
 use super::source::{File, Mark};
 
 pub(super) fn check(drafts: &Drafts<'_>, report: &Report) {
@@ -75,7 +76,8 @@ fn check_publications(drafts: &Drafts<'_>, report: &Report) {
 
 fn check_pins(drafts: &Drafts<'_>, report: &Report) {
     let mut pinned: BTreeMap<&InstanceName, u32> = BTreeMap::new();
-    for tenant in drafts.tenants.values() {
+    // One that leaves makes room for its successor.
+    for tenant in drafts.tenants.values().filter(|tenant| tenant.state == TenantState::Present) {
         let Place::Instance(instance) = &tenant.place else { continue };
         let Some(pool) = drafts.pools.get(&instance.value.pool()) else { continue };
         let count = pinned.entry(&instance.value).or_default();
