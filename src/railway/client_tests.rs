@@ -266,7 +266,11 @@ async fn a_failed_alias_tells_how_many_ran_before_it() {
 
 #[tokio::test(start_paused = true)]
 async fn with_an_unknown_outcome_nothing_is_said_to_have_run() {
+    let shrug = json!({ "message": "Problem processing request" });
+    let blamed = json!({ "message": "Problem processing request", "path": ["a1"] });
+    let both = json!({ "data": null, "errors": [shrug, blamed] }).to_string();
     let unknown = [
+        Reply::Http(200, vec![], both),
         Reply::Reset,
         page(502),
         refusal("Problem processing request", None),

@@ -3,10 +3,14 @@
 #[cfg(feature = "local")]
 mod cluster;
 mod error_page;
+#[cfg(feature = "local")]
+mod far;
 mod licences;
 mod manifest_count;
 mod manifest_page;
 mod price_tables;
+#[cfg(feature = "local")]
+mod railway_client;
 #[cfg(feature = "local")]
 mod store;
 #[cfg(feature = "local")]
