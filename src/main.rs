@@ -1,2 +1,5 @@
 //! The `o7s` command.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    std::process::ExitCode::from(ogelnates::cli::main())
+}

@@ -1,1 +1,31 @@
-//! (begun elsewhere)
+//! Makes reality match the manifests: observe, plan, check, carry out, look again, record.
+//!
+//! Decides nothing that `plan` could decide, and never touches what a plan does not name.
+//! Read: reconcile (a run in one page), observe, apply (the waves), then services, volumes, configure and ready (how an
+//! instance comes to be), databases, bootstrap, watch; world says what a run needs of the outside.
+
+mod apply;
+mod bootstrap;
+mod configure;
+mod databases;
+mod error;
+mod observe;
+mod outcome;
+mod ready;
+mod real;
+mod reconcile;
+mod record;
+mod services;
+mod volumes;
+mod watch;
+mod world;
+
+pub use apply::apply;
+pub use bootstrap::{Bootstrapped, Ground, bootstrap, control_url};
+pub use error::{Error, store_exit_code};
+pub use observe::observe;
+pub use outcome::{Failure, Outcome, Report, Verdict};
+pub use real::{ControlDatabase, Instances};
+pub use reconcile::{Reconciled, reconcile};
+pub use watch::{Seen, Watch, watch};
+pub use world::{Control, Door, Memory, ServerFailure, Servers, Timing};

@@ -166,6 +166,8 @@ pub struct InstanceStep {
     pub patch: ServicePatchSpec,
     /// The last deployment failed and nothing in the patch would start a new one.
     pub redeploy: bool,
+    /// The deployment that the patch or the redeploy replaces, to tell the new one from it.
+    pub replaces: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

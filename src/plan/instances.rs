@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 use super::action::{Action, Field, InstanceStep, Reason, ReasonCode, Step, Symbol, Wave};
 use super::change::DatabaseChange;
 use super::code::Code;
-use super::live::{Deployment, InstanceRecord, InstanceState, Ownership, ServerLive, ServiceLive};
+use super::live::{
+    Deployment, InstanceRecord, InstanceState, Ownership, RailwayLive, ServerLive, ServiceLive, VolumeLive,
+};
 use super::planner::{Draft, problem};
 use super::spec::{self, ServicePatchSpec, ServiceSpec, image_major, instance_spec};
 use crate::manifest::{Origin, Pool};
-use crate::tenancy::{InstanceName, VolumeId};
+use crate::tenancy::{InstanceName, Keyring, VolumeId};
 
 /// What the tenants of an instance can count on in this run.
 #[derive(Debug, Clone)]
@@ -135,7 +137,7 @@ fn plan_missing<'a>(draft: &mut Draft<'a>, pool: &Pool, name: &InstanceName) -> 
     ];
     let fields = fields.into_iter().filter(|field| field.new.is_some()).collect();
     let (requested, attach) = (volume_requested(draft, name), left.is_some());
-    let patch = whole(&spec);
+    let patch = whole(&spec, live.railway.limits.volume_mib_at_creation);
     let step = InstanceStep {
         spec,
         service: None,
@@ -144,7 +146,9 @@ fn plan_missing<'a>(draft: &mut Draft<'a>, pool: &Pool, name: &InstanceName) -> 
         volume_requested_at: requested,
         patch,
         redeploy: false,
+        replaces: None,
     };
+    draft.remade.insert(name.clone());
     let (reason, cause) = (Reason { code: ReasonCode::NotFound, text }, pool.origins.at("spec.instances"));
     let step = Step::Instance(Box::new(step));
     draft.act(Action { address, symbol: Symbol::Create, wave: Wave::Instances, reason, cause, fields, step });
@@ -173,25 +177,40 @@ fn step_for(draft: &Draft<'_>, service: &ServiceLive, spec: ServiceSpec) -> Inst
     let listed = railway.volume_of(&service.id).map(|volume| volume.id.clone());
     let volume: Option<VolumeId> = mounted.or(listed).or(known);
     let seen = volume.as_ref().and_then(|id| railway.volumes.iter().find(|volume| volume.id == *id));
-    let mut patch = match &service.config {
-        Some(config) => spec::missing(&spec, config, seen, draft.keys),
-        None => whole(&spec),
-    };
-    patch.marker = service.owner != Ownership::Ours;
-    let failed = matches!(service.deployment, Deployment::Failed { .. } | Deployment::None);
+    let patch = patch_for(&spec, service, seen, railway.limits.volume_mib_at_creation, draft.keys);
+    let failed = matches!(service.deployment, Deployment::Failed { .. });
+    let redeploy = failed && !patch.restarts();
     InstanceStep {
         service: Some(service.id.clone()),
         attach: seen.is_some_and(|volume| volume.service.is_none()),
         volume_requested_at: name.as_ref().and_then(|name| volume_requested(draft, name)),
-        redeploy: failed && !patch.restarts(),
+        replaces: service.deployment_id.clone().filter(|_| redeploy || patch.restarts()),
+        redeploy,
         volume,
         spec,
         patch,
     }
 }
 
+/// What the service as it is now still lacks; `made_mib` is the size Railway gives a new volume.
+pub fn patch_for(
+    spec: &ServiceSpec,
+    service: &ServiceLive,
+    volume: Option<&VolumeLive>,
+    made_mib: u64,
+    keys: &Keyring,
+) -> ServicePatchSpec {
+    let configured = service.config.as_ref().filter(|config| config.image.is_some());
+    let mut patch = match configured {
+        Some(config) => spec::missing(spec, config, volume, keys),
+        None => whole(spec, made_mib),
+    };
+    patch.marker = service.owner != Ownership::Ours;
+    patch
+}
+
 /// Everything, for a service that has nothing.
-pub fn whole(spec: &ServiceSpec) -> ServicePatchSpec {
+pub fn whole(spec: &ServiceSpec, made_mib: u64) -> ServicePatchSpec {
     ServicePatchSpec {
         marker: true,
         image: Some(spec.image.clone()),
@@ -200,7 +219,7 @@ pub fn whole(spec: &ServiceSpec) -> ServicePatchSpec {
         caps: spec.caps,
         sleep: spec.sleep.then_some(true),
         tcp_proxy: true,
-        volume_mib: None,
+        volume_mib: (spec.volume_mib > made_mib).then_some(spec.volume_mib),
         variables: spec.variables.clone(),
     }
 }
@@ -358,4 +377,38 @@ fn show_caps(caps: crate::manifest::Resources) -> String {
     let vcpu =
         if milli == 0 { whole.to_string() } else { format!("{whole}.{milli:03}").trim_end_matches('0').to_owned() };
     format!("{vcpu} vCPU, {}", caps.memory)
+}
+
+/// What the control service lacks. Nothing but Railway can be asked: a volume may always have been requested before,
+/// unless the project is new (`live: None`).
+pub fn control_step(live: Option<&RailwayLive>, now: chrono::DateTime<chrono::Utc>, keys: &Keyring) -> InstanceStep {
+    let spec = spec::control_spec();
+    let service = live.and_then(|live| Some((live, live.service(&spec.name)?)));
+    let Some((live, service)) = service else {
+        let (patch, requested) = (whole(&spec, 0), live.map(|_| now));
+        return InstanceStep {
+            spec,
+            service: None,
+            volume: None,
+            attach: false,
+            volume_requested_at: requested,
+            patch,
+            redeploy: false,
+            replaces: None,
+        };
+    };
+    let volume = service.config.as_ref().and_then(|config| config.mounted_volume.clone());
+    let volume = volume.or_else(|| live.volume_of(&service.id).map(|volume| volume.id.clone()));
+    let patch = patch_for(&spec, service, None, live.limits.volume_mib_at_creation, keys);
+    let redeploy = matches!(service.deployment, Deployment::Failed { .. }) && !patch.restarts();
+    InstanceStep {
+        service: Some(service.id.clone()),
+        volume,
+        attach: false,
+        volume_requested_at: Some(now),
+        replaces: service.deployment_id.clone().filter(|_| redeploy || patch.restarts()),
+        redeploy,
+        patch,
+        spec,
+    }
 }

@@ -78,6 +78,8 @@ pub struct ServiceLive {
     /// `None` while the service has no instance in this environment, or the read lags behind its creation.
     pub config: Option<ServiceConfig>,
     pub deployment: Deployment,
+    /// Of the newest deployment; tells a restarted server from the one before.
+    pub deployment_id: Option<String>,
 }
 
 /// Whose service it is, by its marker.
@@ -234,7 +236,6 @@ pub struct DatabaseLive {
     pub connection_limit: i32,
     /// `statement_timeout` set on the database, in milliseconds; `None` when unset.
     pub statement_timeout_ms: Option<u64>,
-    pub size_bytes: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

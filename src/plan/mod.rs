@@ -25,7 +25,7 @@ pub use action::{
 };
 pub use change::{DatabaseChange, DeletionIntent, VariableValue};
 pub use code::Code;
-pub use instances::{spec_text, whole};
+pub use instances::{control_step, patch_for, spec_text, whole};
 pub use live::{
     ControlLive, DatabaseLive, Deployment, InstanceRecord, InstanceState, Live, Ownership, PendingDeletion,
     Placement, PlanLimits, RailwayLive, RoleLive, RoleMark, ServerLive, ServiceConfig, ServiceEndpoint, ServiceLive,
@@ -35,6 +35,6 @@ pub use planner::{Consent, plan};
 pub use removals::GRACE_DAYS;
 pub use routers::router_spec;
 pub use safety::check;
-pub use spec::{MOUNT_PATH, ServicePatchSpec, ServiceSpec, control_spec};
+pub use spec::{MOUNT_PATH, ServicePatchSpec, ServiceSpec};
 pub use tenants::role_name;
 pub use text::{render, render_problem, summary_line};

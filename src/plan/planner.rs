@@ -28,6 +28,8 @@ pub(super) struct Draft<'a> {
     pub keys: &'a Keyring,
     pub consent: &'a Consent,
     pub instances: BTreeMap<InstanceName, Status<'a>>,
+    /// Instances whose service is made by this plan: whatever address is remembered of them is another one's.
+    pub remade: BTreeSet<InstanceName>,
     pub plan: Plan,
 }
 
@@ -47,7 +49,8 @@ pub(super) fn problem(code: Code, address: String, message: String, help: &str, 
 
 /// The same inputs give the same plan; no clock, no network. `keys` only compares: no secret enters the plan.
 pub fn plan(desired: &Desired, live: &Live, keys: &Keyring, consent: &Consent) -> Plan {
-    let mut draft = Draft { desired, live, keys, consent, instances: BTreeMap::new(), plan: empty(desired, live) };
+    let (instances, remade) = (BTreeMap::new(), BTreeSet::new());
+    let mut draft = Draft { desired, live, keys, consent, instances, remade, plan: empty(desired, live) };
     if desired.fleet.paused {
         draft.plan.paused.push(format!("fleet/{}", desired.fleet.name));
         return draft.plan;

@@ -15,6 +15,9 @@ const CONNECTIONS_MIN: u32 = 100;
 /// Above it the connection slots alone cost some 100 MB; a pool that wants more says so with `maxConnections`.
 const CONNECTIONS_DERIVED_MAX: u32 = 5_000;
 
+/// Railway's own Postgres image, see its docs on databases.
+const CONTROL_IMAGE: &str = "ghcr.io/railwayapp-templates/postgres-ssl:17";
+
 /// Where the image keeps its data; it refuses to start with its volume anywhere else (postgres-ssl wrapper.sh).
 pub const MOUNT_PATH: &str = "/var/lib/postgresql/data";
 
@@ -61,10 +64,10 @@ impl ServicePatchSpec {
 }
 
 /// The control database's service. It needs no cap a person could get wrong, and no tenant connects to it.
-pub fn control_spec(image: &str) -> ServiceSpec {
+pub fn control_spec() -> ServiceSpec {
     ServiceSpec {
         name: crate::tenancy::CONTROL_SERVICE.to_owned(),
-        image: image.to_owned(),
+        image: CONTROL_IMAGE.to_owned(),
         start_command: start_command(CONNECTIONS_MIN),
         region: None,
         caps: None,

@@ -47,7 +47,9 @@ pub(super) fn plan(draft: &mut Draft<'_>, tenant: &Tenant, placement: &Placement
         Some(Status::Awake(server)) => Some(server),
         Some(Status::Fresh) => None,
         Some(Status::Unread) if !needs_server(draft, tenant, placement) => {
-            draft.plan.unchanged.tenants += 1;
+            let before = draft.plan.actions.len();
+            push_route(draft, tenant, placement);
+            draft.plan.unchanged.tenants += u32::from(draft.plan.actions.len() == before);
             return;
         }
         Some(Status::Unread) => None,
@@ -454,7 +456,7 @@ fn push_route(draft: &mut Draft<'_>, tenant: &Tenant, placement: &Placement) {
     let wanted = wanted_route(draft, tenant, placement);
     let have = draft.live.control.routes.get(&tenant.name);
     let endpoint = endpoint_of(draft, &placement.instance);
-    let same_place = have.is_some_and(|route| endpoint.is_none_or(|endpoint| route.endpoint == *endpoint));
+    let same_place = have.is_some_and(|route| endpoint.is_some_and(|endpoint| route.endpoint == *endpoint));
     if same_place && have.map(RouteDraft::of).as_ref() == Some(&wanted) {
         return;
     }
@@ -476,7 +478,11 @@ fn push_route(draft: &mut Draft<'_>, tenant: &Tenant, placement: &Placement) {
     draft.act(Action { address, symbol, wave: Wave::Routes, reason, cause, fields, step });
 }
 
+/// Where the instance is; `None` while it has no address, which is also so for one that this plan makes anew.
 pub(super) fn endpoint_of<'a>(draft: &Draft<'a>, instance: &InstanceName) -> Option<&'a crate::tenancy::Endpoint> {
+    if draft.remade.contains(instance) {
+        return None;
+    }
     draft.live.control.instances.get(instance.as_str())?.endpoint.as_ref()
 }
 

@@ -1,1 +1,19 @@
-//! (begun elsewhere)
+//! The servers of instances, as their administrator: looks at databases and roles in one query, and makes, changes and
+//! removes those of tenants. Every change can run again after a crash between any two statements.
+//!
+//! Never touches a role or database without our mark, never sends a password as text (only SCRAM verifiers), and holds
+//! all SQL of the tenants' side.
+//! Read: server (a connection), observe, change (what each change means in SQL), many, then ident and scram.
+
+mod change;
+mod error;
+mod ident;
+mod many;
+mod observe;
+mod scram;
+mod server;
+
+pub use error::Error;
+pub use many::{Many, change_many};
+pub use scram::Verifier;
+pub use server::Server;

@@ -4,7 +4,8 @@ use super::answer::Kind;
 use super::batch::{Batch, Made, batch_failure, made_ids};
 use super::client::Client;
 use super::documents::{
-    AttachVolume, CommitPatch, ReadPatchOutcome, attach_volume, commit_patch, read_patch_outcome,
+    AttachVolume, CommitPatch, DeployService, ReadPatchOutcome, attach_volume, commit_patch, deploy_service,
+    read_patch_outcome,
 };
 use super::error::{BatchFailure, Error};
 use super::patch::Patch;
@@ -97,6 +98,13 @@ impl Client {
             trace_id: None,
         };
         if answer.volume_instance_update { Ok(()) } else { Err(refused()) }
+    }
+
+    /// Starts a new deployment of `service`; the answer is its id. Not cancel safe.
+    pub async fn deploy(&self, environment: &EnvironmentId, service: &ServiceId) -> Result<String, Error> {
+        let (environment_id, service_id) = (environment.to_string(), service.to_string());
+        let variables = deploy_service::Variables { environment_id, service_id };
+        Ok(self.mutate::<DeployService>(variables).await?.service_instance_deploy_v2)
     }
 
     /// Applies exactly `patch` and deploys what it touches; the answer is the patch's id. Not cancel safe.

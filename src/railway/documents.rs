@@ -33,4 +33,5 @@ documents! {
     CreateEnvironment: "graphql/operations/CreateEnvironment.graphql"
     AttachVolume: "graphql/operations/AttachVolume.graphql"
     CommitPatch: "graphql/operations/CommitPatch.graphql"
+    DeployService: "graphql/operations/DeployService.graphql"
 }

@@ -175,7 +175,9 @@ fn service_live(
     }
     let latest = instance.and_then(|instance| instance.latest_deployment.as_ref());
     let deployment = latest.map_or(Deployment::None, deployment);
-    Ok(ServiceLive { id, name: service.name, created_at: service.created_at, owner, config, deployment })
+    let deployment_id = latest.map(|latest| latest.id.clone());
+    let (name, created_at) = (service.name, service.created_at);
+    Ok(ServiceLive { id, name, created_at, owner, config, deployment, deployment_id })
 }
 
 fn deployment(latest: &LatestDeployment) -> Deployment {

@@ -73,7 +73,7 @@ async fn one_request_reads_everything_there_is_to_know() {
         "networking": { "tcpProxies": { "5432": {} } },
         "variables": { "O7S_OWNER": { "value": "o7s1:00ff:shared-1:s1" }, "PGDATA": { "value": "/data" } },
     });
-    let latest = json!({ "status": "SUCCESS", "deploymentStopped": false, "instances": [{ "status": "RUNNING" }] });
+    let latest = json!({ "id": "d1", "status": "SUCCESS", "deploymentStopped": false, "instances": [{ "status": "RUNNING" }] });
     let mut page = page(&entry, &latest);
     page["environment"]["volumeInstances"] = list(vec![volume("v1", Some("s1"))], None);
     let (live, script) = read([data(page)]).await;
@@ -161,10 +161,11 @@ async fn a_deployment_runs_only_with_a_running_instance() {
         ("REMOVED", vec![], Deployment::None),
     ] {
         let instances: Vec<Value> = instances.iter().map(|status| json!({ "status": status })).collect();
-        let latest = json!({ "status": status, "deploymentStopped": false, "instances": instances });
+        let latest = json!({ "id": "d1", "status": status, "deploymentStopped": false, "instances": instances });
         assert_eq!(only_service(json!({}), latest).await.deployment, is, "{status}");
     }
-    let stopped = json!({ "status": "SUCCESS", "deploymentStopped": true, "instances": [{ "status": "STOPPED" }] });
+    let stopped =
+        json!({ "id": "d1", "status": "SUCCESS", "deploymentStopped": true, "instances": [{ "status": "STOPPED" }] });
     assert_eq!(only_service(json!({}), stopped).await.deployment, failed("STOPPED"));
     assert_eq!(only_service(json!({}), Value::Null).await.deployment, Deployment::None);
 }

@@ -12,6 +12,8 @@ mod price_tables;
 #[cfg(feature = "local")]
 mod railway_client;
 #[cfg(feature = "local")]
+mod simulation;
+#[cfg(feature = "local")]
 mod store;
 #[cfg(feature = "local")]
 mod support;

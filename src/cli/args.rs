@@ -1,0 +1,193 @@
+//! The command tree, with flags exactly as typed. No default here needs a file or a clock.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::validate::ValidateArgs;
+use crate::tenancy::{Millis, TenantId};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "o7s",
+    version,
+    about = "Makes a Railway project a multi-tenant database platform, from manifests in git",
+    after_help = "\
+Examples:
+  o7s validate                        check manifests/ without token, key or network
+  o7s bootstrap --yes                 make project, environment and control database
+  o7s plan                            what would change, why, and what it costs
+  o7s reconcile --once --yes          make it so
+  o7s reconcile --watch --yes         keep it so
+
+Environment:
+  RAILWAY_API_TOKEN or RAILWAY_TOKEN  account or workspace token, or a project token (which wins)
+  O7S_MASTER_KEY                      every password is derived from it; keep it safe
+  O7S_DATABASE_URL                    the control database; found through Railway when not set
+  O7S_RAILWAY_URL                     another endpoint, such as a local Railway (o7s local up --detach)
+  O7S_LOG                             what to log, as in o7s=debug"
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check manifests; needs no token, key or network
+    Validate(ValidateArgs),
+    /// Make project, environment and control database on Railway; repeats harmlessly
+    Bootstrap(BootstrapArgs),
+    /// Show what reconcile would do, why, and what it costs; changes nothing
+    Plan(PlanArgs),
+    /// Make Railway, the databases and the routing table match the manifests
+    Reconcile(ReconcileArgs),
+    /// Show tenants, instances and their conditions
+    Status(StatusArgs),
+    /// Show what happened
+    Events(EventsArgs),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Text,
+    Json,
+}
+
+/// Where the manifests are.
+#[derive(Debug, Clone, Args)]
+pub struct Input {
+    /// Files and folders to read; `-` is standard input
+    #[arg(short = 'f', long = "file", value_name = "PATH", default_value = "manifests")]
+    pub files: Vec<PathBuf>,
+}
+
+/// How results are written.
+#[derive(Debug, Clone, Args)]
+pub struct Output {
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// When to colour; NO_COLOR is honoured
+    #[arg(long, value_enum, default_value_t = Color::Auto)]
+    pub color: Color,
+    /// Show every object
+    #[arg(short, long)]
+    pub verbose: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Exit codes: 0 ready, 1 failed, 4 refused or not confirmed, 5 plan limit, 7 unreachable, \
+                        65 invalid manifest, 77 not allowed")]
+pub struct BootstrapArgs {
+    #[command(flatten)]
+    pub input: Input,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// How long a service may take to come up
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    pub timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 planned, 2 changes pending (with --detailed-exitcode), 4 something is refused, \
+                        5 a limit would be exceeded, 7 unreachable, 65 invalid manifest, 77 not allowed"
+)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    pub input: Input,
+    #[command(flatten)]
+    pub output: Output,
+    /// Exit 2 when changes are pending
+    #[arg(long)]
+    pub detailed_exitcode: bool,
+    /// Second key of a deletion: tenant/NAME@YYYY-MM-DD, no older than a day
+    #[arg(long, value_name = "tenant/NAME@DATE", value_parser = deletion_key)]
+    pub allow_delete: Vec<(TenantId, chrono::NaiveDate)>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit codes: 0 done or nothing to do, 3 done in part, 4 refused or not confirmed, 5 a limit would be exceeded,
+6 another run holds the lease, 7 unreachable, 65 invalid manifest, 77 not allowed, 130/143 stopped by a signal.
+Without a terminal and without --yes nothing is changed.")]
+pub struct ReconcileArgs {
+    #[command(flatten)]
+    pub input: Input,
+    #[command(flatten)]
+    pub output: Output,
+    #[command(flatten)]
+    pub mode: Mode,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+    /// Second key of a deletion: tenant/NAME@YYYY-MM-DD, no older than a day
+    #[arg(long, value_name = "tenant/NAME@DATE", value_parser = deletion_key)]
+    pub allow_delete: Vec<(TenantId, chrono::NaiveDate)>,
+    /// How long to wait for another run's lease
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    pub lock_timeout: Duration,
+    /// How long an instance may take to come up
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
+    pub timeout: Duration,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Mode {
+    /// One run
+    #[arg(long)]
+    pub once: bool,
+    /// Run again on every change, and every ten minutes
+    #[arg(long)]
+    pub watch: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Only this object, as in tenant/acme or instance/shared-1
+    #[arg(value_name = "KIND/NAME")]
+    pub object: Option<String>,
+    #[command(flatten)]
+    pub input: Input,
+    #[command(flatten)]
+    pub output: Output,
+}
+
+#[derive(Debug, Args)]
+pub struct EventsArgs {
+    /// Only of this object, as in tenant/acme
+    #[arg(value_name = "KIND/NAME")]
+    pub object: Option<String>,
+    #[command(flatten)]
+    pub input: Input,
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// At most this many, the newest
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub limit: u32,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    Millis::parse(text).map(|ms| Duration::from_millis(ms.0)).map_err(|error| format!("`{text}` {error}"))
+}
+
+fn deletion_key(text: &str) -> Result<(TenantId, chrono::NaiveDate), String> {
+    let parts = text.strip_prefix("tenant/").and_then(|rest| rest.split_once('@'));
+    let (name, date) = parts.ok_or("expected tenant/NAME@YYYY-MM-DD")?;
+    let name = TenantId::parse(name).map_err(|error| format!("the tenant name `{name}` {error}"))?;
+    let date =
+        chrono::NaiveDate::parse_from_str(date, "%Y-%m-%d").map_err(|_| format!("`{date}` is no date YYYY-MM-DD"))?;
+    Ok((name, date))
+}

@@ -1,0 +1,129 @@
+//! `o7s bootstrap`: from a token to a running, empty control database.
+
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+
+use serde::Serialize;
+use tokio::time::{Instant, sleep};
+
+use super::args::{BootstrapArgs, Format};
+use super::load::load_desired;
+use super::progress::Progress;
+use super::report::Failure;
+use super::session::{client, now};
+use super::signals::Signals;
+use super::{config, render};
+use crate::operator::{Bootstrapped, Ground, Timing, bootstrap, control_url};
+use crate::store::{Error as StoreError, FleetRow, Store};
+use crate::tenancy::Secret;
+
+const CONNECT: std::time::Duration = std::time::Duration::from_secs(5);
+
+#[derive(Serialize)]
+struct Printed<'a> {
+    project: &'a str,
+    environment: &'a str,
+    made: &'a [String],
+    database_url: &'a str,
+    requests: u64,
+    mutations: u64,
+}
+
+pub async fn run(args: BootstrapArgs) -> Result<u8, Failure> {
+    let desired = load_desired(&args.input.files).map_err(Failure::Manifests)?;
+    let config = config::from_environment()?;
+    if !agreed(&args, &desired.fleet.project) {
+        super::progress::say("nothing was changed: say yes at the prompt, or give --yes");
+        return Ok(4);
+    }
+    let (signals, progress, railway) = (Signals::listen()?, Progress::new(), client(&config)?);
+    let show = |line: &str| progress.show(line);
+    let ground = Ground {
+        railway: &railway,
+        keys: &config.keys,
+        stop: &signals.token,
+        progress: &show,
+        clock: &now,
+        timing: Timing { ready: args.timeout, ..Timing::default() },
+    };
+    let done = bootstrap(&ground, &desired.fleet).await?;
+    let inside = config.own_environment.as_deref() == Some(done.environment.as_str());
+    let url = control_url(&config.keys, &done.endpoint, inside);
+    let store = connect(&url, args.timeout, &show).await?;
+    store.migrate().await?;
+    let uid = config.keys.fleet_uid(&desired.fleet.name);
+    let row = FleetRow {
+        uid,
+        name: desired.fleet.name.clone(),
+        project: done.project.clone(),
+        environment: done.environment.clone(),
+    };
+    remember(&store, row, &done, args.timeout).await?;
+    progress.clear();
+    let requests = railway.requests();
+    let mut out = anstream::stdout().lock();
+    match args.format {
+        Format::Json => render::json(
+            &mut out,
+            &Printed {
+                project: done.project.as_str(),
+                environment: done.environment.as_str(),
+                made: &done.made,
+                database_url: url.expose(),
+                requests: requests.total(),
+                mutations: requests.mutations,
+            },
+        )?,
+        Format::Text => {
+            done.made.iter().try_for_each(|made| writeln!(out, "made {made}"))?;
+            writeln!(out, "the control database is ready ({} requests); set", requests.total())?;
+            writeln!(out, "O7S_DATABASE_URL={}", url.expose())?;
+        }
+    }
+    Ok(0)
+}
+
+fn agreed(args: &BootstrapArgs, project: &str) -> bool {
+    if args.yes {
+        return true;
+    }
+    if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
+        return false;
+    }
+    let _ = write!(io::stderr(), "Make what is missing of project {project} on Railway? [y/N] ");
+    let _ = io::stderr().flush();
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer).is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+}
+
+/// The container runs before its server answers.
+async fn connect(url: &Secret, within: std::time::Duration, show: &dyn Fn(&str)) -> Result<Store, Failure> {
+    let deadline = Instant::now() + within;
+    loop {
+        match Store::connect(url, CONNECT).await {
+            Ok(store) => return Ok(store),
+            Err(StoreError::NotListening { .. }) if Instant::now() < deadline => {
+                show("still waiting: the control database does not answer yet");
+                sleep(Timing::default().poll).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Only a fleet without instances is known from the start; with instances the next run rebuilds what is remembered of
+/// them, and says so by this row.
+async fn remember(
+    store: &Store,
+    row: FleetRow,
+    done: &Bootstrapped,
+    wait: std::time::Duration,
+) -> Result<(), Failure> {
+    let (have, _) = store.load().await?;
+    if have.is_some() || done.has_instances {
+        return Ok(());
+    }
+    let mut lease = store.acquire("o7s bootstrap", wait, |_| ()).await?;
+    lease.save_fleet(&row).await?;
+    lease.release().await;
+    Ok(())
+}

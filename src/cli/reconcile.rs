@@ -1,0 +1,190 @@
+//! `o7s reconcile`: plan, ask, carry out, look again. `--watch` does it for as long as it runs.
+
+use std::collections::BTreeMap;
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::time::Instant;
+
+use super::args::{Format, ReconcileArgs};
+use super::load::load_desired;
+use super::progress::{Progress, say};
+use super::report::Failure;
+use super::session::Session;
+use super::signals::Signals;
+use super::{config, render};
+use crate::manifest::Desired;
+use crate::operator::{ControlDatabase, Outcome, Reconciled, Report, Verdict, Watch, reconcile, watch};
+use crate::plan::{Consent, Plan, render as text};
+
+pub async fn run(args: ReconcileArgs) -> Result<u8, Failure> {
+    let signals = Signals::listen()?;
+    let code = match args.mode.watch {
+        true => watch_loop(&args, &signals).await?,
+        false => once(&args, &signals).await?,
+    };
+    Ok(signals.exit_code().filter(|_| code != 0 || args.mode.watch).unwrap_or(code))
+}
+
+async fn once(args: &ReconcileArgs, signals: &Signals) -> Result<u8, Failure> {
+    let desired = load_desired(&args.input.files).map_err(Failure::Manifests)?;
+    let progress = Progress::new();
+    let mut session = Session::open(config::from_environment()?, &desired).await?;
+    let begun = Instant::now();
+    let done = run_once(args, &desired, &mut session, signals, &progress).await?;
+    progress.clear();
+    print(args, &session, &done, begun.elapsed())?;
+    Ok(done.exit_code())
+}
+
+async fn run_once(
+    args: &ReconcileArgs,
+    desired: &Desired,
+    session: &mut Session,
+    signals: &Signals,
+    progress: &Progress,
+) -> Result<Reconciled, Failure> {
+    let railway = session.take_railway();
+    let session = &*session;
+    let on_wait = |holder: &str| progress.show(&format!("waiting for the lease of {holder}"));
+    let holder = holder();
+    let lease = tokio::select! {
+        lease = session.store.acquire(&holder, args.lock_timeout, on_wait) => lease?,
+        () = signals.token.cancelled() => return Err(crate::operator::Error::Stopped.into()),
+    };
+    let (row, control) = session.load().await?;
+    let place = session.place(row.as_ref(), desired).await?;
+    let show = |line: &str| progress.show(line);
+    let door = session.door(place, &signals.token, &show, args.timeout);
+    let database = ControlDatabase::new(&session.store, lease);
+    let consent = Consent { deletions: args.allow_delete.iter().cloned().collect() };
+    let agree = |plan: &Plan| agreed(args, plan, progress);
+    let wanted = (desired, &consent);
+    let done = reconcile(&door, &database, &session.servers(), wanted, ((row, control), railway), agree).await;
+    database.release().await;
+    Ok(done?)
+}
+
+/// Who holds the lease, for whoever waits for it.
+fn holder() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    format!("o7s reconcile, pid {} on {}", std::process::id(), host.trim())
+}
+
+/// Shows the plan, and asks where somebody can answer.
+fn agreed(args: &ReconcileArgs, plan: &Plan, progress: &Progress) -> bool {
+    progress.clear();
+    if args.output.format == Format::Text {
+        let mut out = anstream::stdout().lock();
+        let _ = render::plan_text(&mut out, &text(plan, args.output.verbose), args.output.coloured());
+    }
+    if args.yes {
+        return true;
+    }
+    if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
+        return false;
+    }
+    let _ = write!(io::stderr(), "Carry it out? [y/N] ");
+    let _ = io::stderr().flush();
+    let mut answer = String::new();
+    let read = io::stdin().lock().read_line(&mut answer);
+    read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+}
+
+#[derive(Serialize)]
+struct Printed<'a> {
+    plan: &'a Plan,
+    verdict: Verdict,
+    outcomes: &'a BTreeMap<String, Outcome>,
+    routing_version: Option<u64>,
+    rest: Option<&'a Plan>,
+    error: Option<String>,
+    requests: u64,
+    mutations: u64,
+    took_ms: u128,
+}
+
+fn print(args: &ReconcileArgs, session: &Session, done: &Reconciled, took: Duration) -> Result<(), Failure> {
+    let requests = session.client.requests();
+    let mut out = anstream::stdout().lock();
+    if args.output.format == Format::Json {
+        let printed = Printed {
+            plan: &done.plan,
+            verdict: done.verdict,
+            outcomes: &done.report.outcomes,
+            routing_version: done.report.routing_version,
+            rest: done.rest.as_ref(),
+            error: done.error.as_ref().map(ToString::to_string),
+            requests: requests.total(),
+            mutations: requests.mutations,
+            took_ms: took.as_millis(),
+        };
+        return Ok(render::json(&mut out, &printed)?);
+    }
+    if done.plan.is_empty() || done.plan.is_stopped() {
+        render::plan_text(&mut out, &text(&done.plan, args.output.verbose), args.output.coloured())?;
+    }
+    let cost =
+        format!("{} requests, {} of them changes; {:.1} s", requests.total(), requests.mutations, took.as_secs_f64());
+    match done.verdict {
+        Verdict::Unconfirmed => say("nothing was changed: say yes at the prompt, or give --yes"),
+        _ if done.plan.is_stopped() => say("nothing was changed"),
+        _ if done.plan.is_empty() => {}
+        _ => write!(out, "{}", outcome_lines(done))?,
+    }
+    writeln!(out, "{cost}")?;
+    Ok(out.flush()?)
+}
+
+fn outcome_lines(done: &Reconciled) -> String {
+    let Reconciled { report, rest, error, .. } = done;
+    let count = |wanted: fn(&Outcome) -> bool| report.outcomes.values().filter(|outcome| wanted(outcome)).count();
+    let (ok, failed) = (count(|o| *o == Outcome::Done), count(|o| matches!(o, Outcome::Failed(_))));
+    let (blocked, skipped) = (count(|o| matches!(o, Outcome::Blocked { .. })), count(|o| *o == Outcome::Skipped));
+    let mut text = String::new();
+    for (address, failure) in done.failures().take(20) {
+        text.push_str(&format!("failed: {address}: {}\n    next: {}\n", failure.message, failure.help));
+    }
+    text.push_str(&stop_line(report, error.as_ref()));
+    if let Some(rest) = rest {
+        text.push_str("still differs after the run:\n");
+        for action in rest.actions.iter().take(20) {
+            text.push_str(&format!("    {} {} ({})\n", action.symbol.as_str(), action.address, action.reason.text));
+        }
+    }
+    let version = report.routing_version.map(|v| format!("; routing table is at version {v}")).unwrap_or_default();
+    text.push_str(&format!("{ok} done, {failed} failed, {blocked} blocked, {skipped} not begun{version}\n"));
+    text
+}
+
+fn stop_line(report: &Report, error: Option<&crate::operator::Error>) -> String {
+    let Some(error) = error else { return String::new() };
+    let first = report.outcomes.iter().find(|(_, outcome)| **outcome == Outcome::Skipped);
+    let place = first.map(|(address, _)| format!(" before {address}")).unwrap_or_default();
+    format!("stopped{place}: {error}\n    next: {}\n", error.help())
+}
+
+/// Reads the manifests anew at every look; what cannot be read leaves the last run's result standing and is said.
+async fn watch_loop(args: &ReconcileArgs, signals: &Signals) -> Result<u8, Failure> {
+    if !args.yes && !io::stdin().is_terminal() {
+        return Err(Failure::Usage("`reconcile --watch` without a terminal needs --yes".into()));
+    }
+    let look = async || {
+        let desired = load_desired(&args.input.files).ok()?;
+        let config = config::from_environment().ok()?;
+        let session = Session::open(config, &desired).await.ok()?;
+        let (row, _) = session.load().await.ok()?;
+        let etag = session.client.poll_etag(&row?.environment).await.ok()?;
+        Some((format!("{desired:?}"), etag))
+    };
+    let run = async || match once(args, signals).await {
+        Ok(code) => code == 0,
+        Err(failure) => {
+            let _ = failure.print(&mut io::stderr());
+            false
+        }
+    };
+    watch(Watch::default(), &signals.token, look, run).await;
+    Ok(0)
+}

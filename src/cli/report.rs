@@ -1,0 +1,83 @@
+//! Errors as people and programs read them: what happened, why, what to do next.
+
+use std::io::{self, Write};
+
+use super::config;
+use crate::manifest::Problems;
+use crate::{operator, railway, store};
+
+/// Whatever ends a command early.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error("{}", .0.count())]
+    Manifests(Problems),
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    #[error(transparent)]
+    Railway(#[from] railway::Error),
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error(transparent)]
+    Operator(#[from] operator::Error),
+    #[error("the control database belongs to another fleet: {have}, not {want}")]
+    OtherFleet { have: String, want: String },
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl Failure {
+    fn help(&self) -> String {
+        match self {
+            Failure::Manifests(_) | Failure::Usage(_) => String::new(),
+            Failure::Config(error) => error.help().to_owned(),
+            Failure::Railway(error) => error.help(),
+            Failure::Store(error) => error.help().to_owned(),
+            Failure::Operator(error) => error.help(),
+            Failure::OtherFleet { .. } => {
+                "check O7S_DATABASE_URL, O7S_MASTER_KEY and the Fleet's name: a fleet is its name under its key"
+                    .into()
+            }
+            Failure::Io(_) => "check the disk, or who reads the output".into(),
+        }
+    }
+
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Failure::Manifests(_) => 65,
+            Failure::Config(error) => error.exit_code(),
+            Failure::Railway(error) => error.exit_code(),
+            Failure::Store(error) => operator::store_exit_code(error),
+            Failure::Operator(error) => error.exit_code(),
+            Failure::OtherFleet { .. } => 4,
+            Failure::Usage(_) => 64,
+            Failure::Io(_) => 1,
+        }
+    }
+
+    pub fn print(&self, err: &mut dyn Write) -> io::Result<()> {
+        if let Failure::Manifests(problems) = self {
+            return err.write_all(problems.render().as_bytes());
+        }
+        writeln!(err, "error: {}", chain(self))?;
+        match self.help() {
+            help if help.is_empty() => Ok(()),
+            help => writeln!(err, "next: {help}"),
+        }
+    }
+}
+
+/// An error and its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(&format!(": {cause_text}"));
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,139 @@
+//! Third stage of an instance: one patch for a whole chunk gives each service its image, settings, variables, proxy and
+//! the full marker, and deploys them together.
+
+use std::collections::BTreeMap;
+
+use tokio::time::{Instant, sleep};
+
+use super::error::Error;
+use super::services::{Item, ends_the_run, read};
+use super::world::Door;
+use crate::plan::{Ownership, ServicePatchSpec, VariableValue, patch_for};
+use crate::railway::{self, Patch, ServicePatch, VolumePatch};
+use crate::tenancy::{ServiceId, ServiceMarker};
+
+/// How often one guilty service is looked for by halving: 2^4 is more than a chunk.
+const HALVINGS_MAX: usize = 4;
+
+pub(super) async fn ensure(door: &Door<'_>, items: &mut [Item]) -> Result<(), Error> {
+    if items.iter().any(|item| item.adopted && item.is_alive()) {
+        refresh(door, items).await?;
+    }
+    let indices: Vec<usize> = (0..items.len()).filter(|&index| needs_patch(&items[index])).collect();
+    commit(door, items, &indices, 0).await?;
+    for item in items.iter_mut().filter(|item| item.is_alive() && item.step.redeploy) {
+        let Some(service) = &item.service else { continue };
+        door.go_on()?;
+        match door.railway.deploy(&door.environment, service).await {
+            Ok(_) => {}
+            Err(error) if ends_the_run(&error) => return Err(error.into()),
+            Err(error) => item.fail_with(&error),
+        }
+    }
+    Ok(())
+}
+
+fn needs_patch(item: &Item) -> bool {
+    item.is_alive() && item.service.is_some() && !item.step.patch.is_empty()
+}
+
+/// An adopted service may be further on than the plan could see: what it lacks is compared again, because a patch that
+/// changes nothing would still deploy.
+async fn refresh(door: &Door<'_>, items: &mut [Item]) -> Result<(), Error> {
+    let deadline = Instant::now() + door.timing.settle;
+    loop {
+        let live = read(door).await?;
+        let mut hidden = false;
+        for item in items.iter_mut().filter(|item| item.is_alive() && item.adopted) {
+            let Some(service) = live.service(item.name()) else {
+                hidden = true;
+                continue;
+            };
+            hidden |= service.owner == Ownership::Unknown;
+            let volume = item.volume.as_ref().and_then(|id| live.volumes.iter().find(|volume| volume.id == *id));
+            let made = live.limits.volume_mib_at_creation;
+            item.step.patch = patch_for(&item.step.spec, service, volume, made, door.keys);
+        }
+        if !hidden || Instant::now() >= deadline {
+            return Ok(());
+        }
+        sleep(door.timing.poll).await;
+    }
+}
+
+/// A refused patch is halved until the guilty service is alone; the others get theirs.
+async fn commit(door: &Door<'_>, items: &mut [Item], indices: &[usize], depth: usize) -> Result<(), Error> {
+    if indices.is_empty() {
+        return Ok(());
+    }
+    door.go_on()?;
+    let patch = patch(door, items, indices);
+    let message = format!("o7s: {}", indices.iter().map(|&index| items[index].name()).collect::<Vec<_>>().join(", "));
+    match door.railway.commit_patch(&door.environment, &patch, &message).await {
+        Ok(_) => Ok(()),
+        Err(error) if ends_the_run(&error) => Err(error.into()),
+        Err(railway::Error::Lost { .. }) => recommit(door, items, indices, depth).await,
+        Err(_) if indices.len() > 1 && depth < HALVINGS_MAX => {
+            let (first, second) = indices.split_at(indices.len() / 2);
+            Box::pin(commit(door, items, first, depth + 1)).await?;
+            Box::pin(commit(door, items, second, depth + 1)).await
+        }
+        Err(error) => {
+            indices.iter().for_each(|&index| items[index].fail_with(&error));
+            Ok(())
+        }
+    }
+}
+
+/// The patch may have been applied: whoever lacks nothing any more is done.
+async fn recommit(door: &Door<'_>, items: &mut [Item], indices: &[usize], depth: usize) -> Result<(), Error> {
+    (door.progress)("the answer to a patch was lost; looking whether it was applied");
+    indices.iter().for_each(|&index| items[index].adopted = true);
+    sleep(door.timing.poll).await;
+    refresh(door, items).await?;
+    let open: Vec<usize> = indices.iter().copied().filter(|&index| needs_patch(&items[index])).collect();
+    if depth >= HALVINGS_MAX {
+        open.iter().for_each(|&index| items[index].fail("its patch was never answered".into(), "run again"));
+        return Ok(());
+    }
+    Box::pin(commit(door, items, &open, depth + 1)).await
+}
+
+fn patch(door: &Door<'_>, items: &[Item], indices: &[usize]) -> Patch {
+    let mut patch = Patch::default();
+    for item in indices.iter().map(|&index| &items[index]) {
+        let Some(service) = &item.service else { continue };
+        let wanted = &item.step.patch;
+        let whole = wanted.marker;
+        let mount = item.volume.clone().filter(|_| whole || item.step.attach);
+        if let Some(volume) = item.volume.clone().filter(|_| wanted.volume_mib.is_some()) {
+            patch.volumes.insert(volume, VolumePatch { size_mib: wanted.volume_mib, created: false });
+        }
+        let change = ServicePatch {
+            marker: wanted.marker.then(|| full_marker(door, item.name(), service)),
+            image: wanted.image.clone(),
+            start_command: wanted.start_command.clone(),
+            region: wanted.region.clone(),
+            caps: wanted.caps,
+            sleep: wanted.sleep,
+            tcp_proxy: wanted.tcp_proxy.then_some(true),
+            mount,
+            created: whole,
+            variables: variables(door, wanted),
+        };
+        patch.services.insert(service.clone(), change);
+    }
+    patch
+}
+
+fn full_marker(door: &Door<'_>, name: &str, service: &ServiceId) -> String {
+    let (fleet, service_name) = (door.fleet.clone(), name.to_owned());
+    ServiceMarker { fleet, service_name, service: Some(service.clone()) }.to_string()
+}
+
+fn variables(door: &Door<'_>, wanted: &ServicePatchSpec) -> BTreeMap<String, Option<crate::tenancy::Secret>> {
+    let render = |value: &VariableValue| value.render(door.keys, |_| None);
+    let rendered = wanted.variables.iter().map(|(name, value)| (name.clone(), render(value)));
+    // A database service has no URL among its variables, so every value renders.
+    rendered.filter(|(_, value)| value.is_some()).collect()
+}

@@ -1,0 +1,127 @@
+//! The wave inside the servers: tenants' databases and roles, many at once, and what belongs to no tenant.
+
+use std::collections::BTreeMap;
+
+use tokio::time::{Instant, sleep};
+
+use super::apply::Run;
+use super::error::Error;
+use super::outcome::Failure;
+use super::world::{Control, ServerFailure, Servers};
+use crate::plan::{Action, DatabaseChange, Placement, Step, TenantStep};
+use crate::tenancy::{Address, InstanceName, TenantId};
+
+impl From<ServerFailure> for Failure {
+    fn from(ServerFailure { message, help }: ServerFailure) -> Failure {
+        Failure { message, help }
+    }
+}
+
+/// A fresh server needs a moment behind its proxy; then its own databases are closed to everybody.
+pub(super) async fn prepare<C: Control, S: Servers>(
+    run: &Run<'_, C, S>,
+    name: &InstanceName,
+    at: &Address,
+) -> Result<(), Failure> {
+    let deadline = Instant::now() + run.door.timing.ready;
+    let server = loop {
+        match run.servers.observe(name, at).await {
+            Ok(server) => break server,
+            Err(failure) if Instant::now() >= deadline || run.door.stop.is_cancelled() => return Err(failure.into()),
+            Err(_) => {
+                (run.door.progress)(&format!("still waiting: {name} does not answer at {at} yet"));
+                sleep(run.door.timing.poll).await;
+            }
+        }
+    };
+    let close = |database: String| DatabaseChange::CloseToPublic { database };
+    let changes: Vec<DatabaseChange> = server.public_databases.into_iter().map(close).collect();
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let results = run.servers.change(name, at, &[changes], &|_| ()).await;
+    results.into_iter().collect::<Result<Vec<()>, ServerFailure>>()?;
+    Ok(())
+}
+
+/// What one group of changes is for.
+struct Group<'a> {
+    action: &'a Action,
+    changes: Vec<DatabaseChange>,
+}
+
+/// Carries out the tenant and server steps of one wave, instance by instance side by side.
+pub(super) async fn carry_out<C: Control, S: Servers>(
+    run: &mut Run<'_, C, S>,
+    actions: &[&Action],
+) -> Result<(), Error> {
+    run.door.go_on()?;
+    let mut by_instance: BTreeMap<InstanceName, Vec<Group<'_>>> = BTreeMap::new();
+    let mut placements: Vec<(TenantId, Placement)> = Vec::new();
+    for &action in actions {
+        let (instance, changes) = match &action.step {
+            Step::Server { instance, changes } => (instance, changes),
+            Step::Tenant(step) => (&step.placement.instance, &step.changes),
+            _ => continue,
+        };
+        if run.address(instance).is_none() {
+            run.report.blocked(&action.address, &format!("instance/{instance}"));
+            continue;
+        }
+        if let Step::Tenant(step) = &action.step {
+            intend(run, step, &mut placements).await?;
+        }
+        let group = Group { action, changes: changes.clone() };
+        by_instance.entry(instance.clone()).or_default().push(group);
+    }
+    if !placements.is_empty() {
+        // Before anything is made: a database must never be somewhere that nobody remembers.
+        run.control.save_placements(&placements).await?;
+    }
+    for (instance, groups) in by_instance {
+        change_one(run, &instance, groups).await?;
+    }
+    Ok(())
+}
+
+async fn intend<C: Control, S: Servers>(
+    run: &Run<'_, C, S>,
+    step: &TenantStep,
+    placements: &mut Vec<(TenantId, Placement)>,
+) -> Result<(), Error> {
+    if let Some(intent) = &step.deletion {
+        return run.control.start_deletion(intent).await;
+    }
+    let makes = step.changes.iter().any(|change| matches!(change, DatabaseChange::CreateDatabase { .. }));
+    if makes {
+        placements.push((step.tenant.clone(), step.placement.clone()));
+    }
+    Ok(())
+}
+
+/// Slices keep a stop request from waiting for a thousand tenants.
+const SLICE: usize = 64;
+
+async fn change_one<C: Control, S: Servers>(
+    run: &mut Run<'_, C, S>,
+    instance: &InstanceName,
+    groups: Vec<Group<'_>>,
+) -> Result<(), Error> {
+    let Some(address) = run.address(instance) else { return Ok(()) };
+    let (total, mut before) = (groups.len(), 0);
+    for slice in groups.chunks(SLICE) {
+        run.door.go_on()?;
+        let changes: Vec<Vec<DatabaseChange>> = slice.iter().map(|group| group.changes.clone()).collect();
+        let progress = run.door.progress;
+        let show = |done: usize| progress(&format!("databases on {instance}: {} of {total}", before + done));
+        let results = run.servers.change(instance, &address, &changes, &show).await;
+        for (group, result) in slice.iter().zip(results) {
+            match result {
+                Ok(()) => run.report.done(&group.action.address),
+                Err(failure) => run.report.failed(&group.action.address, failure.into()),
+            }
+        }
+        before += slice.len();
+    }
+    Ok(())
+}

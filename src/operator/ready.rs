@@ -1,0 +1,174 @@
+//! Last stage of an instance: wait until it runs, learn its addresses, remember them.
+
+use std::collections::BTreeMap;
+
+use tokio::time::{Instant, sleep};
+
+use super::error::Error;
+use super::outcome::Failure;
+use super::services::{self, CHUNK, Item, read};
+use super::world::{Door, Memory};
+use super::{configure, volumes};
+use crate::plan::{Deployment, InstanceRecord, InstanceStep, RailwayLive, spec_text};
+use crate::tenancy::{Address, Endpoint, ServiceId};
+
+const POSTGRES_PORT: u16 = 5432;
+/// A TCP proxy is active within seconds of the deployment.
+const ADDRESS_ROUNDS_MAX: u32 = 60;
+
+/// What became of one database service.
+pub(super) type Brought = Result<Endpoint, Failure>;
+
+/// Brings database services from wherever they are to running, ten at a time: three requests a chunk, one for the
+/// addresses, and the polls. Every stage can be entered again after any crash.
+pub(super) async fn bring_up<M: Memory>(
+    door: &Door<'_>,
+    memory: &M,
+    steps: Vec<(InstanceStep, Option<Endpoint>)>,
+    since: Instant,
+) -> Result<BTreeMap<String, Brought>, Error> {
+    let mut brought = BTreeMap::new();
+    let mut steps = steps.into_iter();
+    loop {
+        let chunk = steps.by_ref().take(CHUNK).map(|(step, endpoint)| Item::new(step, endpoint));
+        let mut items: Vec<Item> = chunk.collect();
+        if items.is_empty() {
+            return Ok(brought);
+        }
+        (door.progress)(&format!("instances: {}", names(&items)));
+        for item in items.iter().filter(|item| item.service.is_none() && item.volume.is_none()) {
+            // The row itself says: from here on a service may exist, and no volume was asked for yet.
+            volumes::remember(door, memory, item, false).await?;
+        }
+        services::ensure(door, &mut items).await?;
+        volumes::ensure(door, memory, &mut items, since).await?;
+        configure::ensure(door, &mut items).await?;
+        wait_until_running(door, &mut items).await?;
+        learn_addresses(door, &mut items).await?;
+        for item in items {
+            let outcome = finish(door, memory, &item).await?;
+            brought.insert(item.name().to_owned(), outcome);
+        }
+    }
+}
+
+fn names(items: &[Item]) -> String {
+    items.iter().map(Item::name).collect::<Vec<_>>().join(", ")
+}
+
+async fn wait_until_running(door: &Door<'_>, items: &mut [Item]) -> Result<(), Error> {
+    let (begun, deadline) = (Instant::now(), Instant::now() + door.timing.ready);
+    let mut undeployed_until = Some(begun + door.timing.settle);
+    let mut waiting: Vec<usize> = (0..items.len()).filter(|&index| items[index].is_alive()).collect();
+    while !waiting.is_empty() {
+        let live = read(door).await?;
+        waiting.retain(|&index| {
+            let item = &mut items[index];
+            let Some(service) = live.service(item.name()) else { return true };
+            let stale = item.step.replaces.is_some() && service.deployment_id == item.step.replaces;
+            match &service.deployment {
+                // A restart shows the old deployment until the new one is listed.
+                _ if stale => true,
+                Deployment::Running | Deployment::Sleeping => false,
+                Deployment::None | Deployment::Pending { .. } => true,
+                Deployment::Failed { status } => {
+                    let message = format!("its deployment is {status}");
+                    item.fail(message, "read its deployment's log on Railway; the next run deploys it once more");
+                    false
+                }
+            }
+        });
+        if waiting.is_empty() {
+            break;
+        }
+        if undeployed_until.is_some_and(|until| Instant::now() >= until) {
+            undeployed_until = None;
+            deploy_what_never_was(door, items, &waiting, &live).await?;
+        }
+        if Instant::now() >= deadline {
+            let limit = door.timing.ready.as_secs();
+            waiting.iter().for_each(|&index| {
+                let message = format!("was not running {limit} s after its patch");
+                items[index].fail(message, "look at the service on Railway; the next run goes on waiting for it");
+            });
+            break;
+        }
+        let waits = waiting.iter().map(|&index| items[index].name()).collect::<Vec<_>>().join(", ");
+        (door.progress)(&format!("still waiting: {waits} deploying, {} s", begun.elapsed().as_secs()));
+        door.go_on()?;
+        sleep(door.timing.poll).await;
+    }
+    Ok(())
+}
+
+/// Configured, and still without a deployment when every list must be true by now: the one that was asked for is gone.
+async fn deploy_what_never_was(
+    door: &Door<'_>,
+    items: &mut [Item],
+    waiting: &[usize],
+    live: &RailwayLive,
+) -> Result<(), Error> {
+    for &index in waiting {
+        let service = live.service(items[index].name()).filter(|service| service.deployment == Deployment::None);
+        let Some(service) = service else { continue };
+        door.go_on()?;
+        match door.railway.deploy(&door.environment, &service.id).await {
+            Ok(_) => {}
+            Err(error) if services::ends_the_run(&error) => return Err(error.into()),
+            Err(error) => items[index].fail_with(&error),
+        }
+    }
+    Ok(())
+}
+
+async fn learn_addresses(door: &Door<'_>, items: &mut [Item]) -> Result<(), Error> {
+    for _ in 0..ADDRESS_ROUNDS_MAX {
+        let lacking: Vec<usize> =
+            (0..items.len()).filter(|&i| items[i].is_alive() && items[i].endpoint.is_none()).collect();
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<ServiceId> = lacking.iter().filter_map(|&index| items[index].service.clone()).collect();
+        let found = door.railway.read_endpoints(&door.project, &door.environment, &ids).await?;
+        for &index in &lacking {
+            let entry = found.iter().find(|entry| Some(&entry.service) == items[index].service.as_ref());
+            let Some(public) = entry.and_then(|entry| entry.public.clone()) else { continue };
+            let private_host = entry.and_then(|entry| entry.private_host.clone());
+            // Railway gives every service this name; it is only told once the first deployment runs.
+            let host = private_host.unwrap_or_else(|| format!("{}.railway.internal", items[index].name()));
+            items[index].endpoint = Some(Endpoint { private: Address { host, port: POSTGRES_PORT }, public });
+        }
+        if items.iter().all(|item| !item.is_alive() || item.endpoint.is_some()) {
+            return Ok(());
+        }
+        (door.progress)("waiting for TCP proxies");
+        door.go_on()?;
+        sleep(door.timing.poll).await;
+    }
+    for item in items.iter_mut().filter(|item| item.is_alive() && item.endpoint.is_none()) {
+        item.fail(
+            "its TCP proxy did not come up".into(),
+            "look at the service's networking on Railway, then run again",
+        );
+    }
+    Ok(())
+}
+
+async fn finish<M: Memory>(door: &Door<'_>, memory: &M, item: &Item) -> Result<Brought, Error> {
+    if let Some(failure) = &item.failure {
+        return Ok(Err(failure.clone()));
+    }
+    let Some(endpoint) = item.endpoint.clone() else {
+        return Ok(Err(Failure { message: "has no address".into(), help: "run again".into() }));
+    };
+    let record = InstanceRecord {
+        service: item.service.clone(),
+        volume: item.volume.clone(),
+        volume_requested_at: item.step.volume_requested_at,
+        endpoint: Some(endpoint.clone()),
+        // A later difference from this is drift.
+        applied: Some(door.keys.fingerprint(&spec_text(&item.step.spec))),
+    };
+    memory.save_instance(item.name(), &record).await?;
+    Ok(Ok(endpoint))
+}

@@ -1,0 +1,134 @@
+//! The traits of `world` over the real doors.
+
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+
+use super::error::Error;
+use super::world::{Control, Memory, ServerFailure, Servers};
+use crate::plan::{ControlLive, DatabaseChange, DeletionIntent, GRACE_DAYS, InstanceRecord, Placement, ServerLive};
+use crate::postgres::{self, Many, Server, change_many};
+use crate::store::{Condition, Event, FleetRow, Lease, RunRecord, Store};
+use crate::tenancy::{Address, Credential, FleetUid, InstanceName, Keyring, Route, TenantId};
+
+const GRACE: Duration = Duration::from_secs(GRACE_DAYS as u64 * 86_400);
+
+/// The control database under a lease. The lock is held for one statement at a time and never contended: a run writes
+/// from one place.
+pub struct ControlDatabase<'a> {
+    store: &'a Store,
+    lease: Mutex<Lease>,
+}
+
+impl<'a> ControlDatabase<'a> {
+    pub fn new(store: &'a Store, lease: Lease) -> ControlDatabase<'a> {
+        ControlDatabase { store, lease: Mutex::new(lease) }
+    }
+
+    pub async fn release(self) {
+        self.lease.into_inner().release().await;
+    }
+}
+
+impl Memory for ControlDatabase<'_> {
+    async fn save_instance(&self, name: &str, record: &InstanceRecord) -> Result<(), Error> {
+        Ok(self.lease.lock().await.save_instance(name, record).await?)
+    }
+}
+
+impl Control for ControlDatabase<'_> {
+    async fn load(&self) -> Result<(Option<FleetRow>, ControlLive), Error> {
+        Ok(self.store.load().await?)
+    }
+
+    async fn save_fleet(&self, fleet: &FleetRow) -> Result<(), Error> {
+        Ok(self.lease.lock().await.save_fleet(fleet).await?)
+    }
+
+    async fn save_placements(&self, placements: &[(TenantId, Placement)]) -> Result<(), Error> {
+        Ok(self.lease.lock().await.save_placements(placements).await?)
+    }
+
+    async fn publish_routes(&self, upserts: &[Route], removed: &[TenantId]) -> Result<Option<u64>, Error> {
+        Ok(self.lease.lock().await.publish_routes(upserts, removed).await?)
+    }
+
+    async fn save_router(&self, name: &str, spec: &serde_json::Value) -> Result<(), Error> {
+        Ok(self.lease.lock().await.save_router(name, spec).await?)
+    }
+
+    async fn remove_router(&self, name: &str) -> Result<(), Error> {
+        Ok(self.lease.lock().await.remove_router(name).await?)
+    }
+
+    async fn start_deletion(&self, intent: &DeletionIntent) -> Result<(), Error> {
+        Ok(self.lease.lock().await.start_deletion(intent, GRACE).await?)
+    }
+
+    async fn finish_deletion(&self, tenant: &TenantId) -> Result<(), Error> {
+        Ok(self.lease.lock().await.finish_deletion(tenant).await?)
+    }
+
+    async fn remove_placement(&self, tenant: &TenantId) -> Result<(), Error> {
+        Ok(self.lease.lock().await.remove_placement(tenant).await?)
+    }
+
+    async fn record(&self, run: &RunRecord, events: &[Event], conditions: &[Condition]) -> Result<(), Error> {
+        Ok(self.lease.lock().await.record(run, events, conditions).await?)
+    }
+}
+
+/// The servers of instances, reached as `postgres` with the derived password.
+pub struct Instances<'a> {
+    pub keys: &'a Keyring,
+    pub fleet: FleetUid,
+    /// For one connection to come up.
+    pub deadline: Duration,
+    /// Connections to one server at the same time.
+    pub parallel: usize,
+}
+
+fn failure(error: &postgres::Error) -> ServerFailure {
+    ServerFailure { message: explain(error), help: error.help().to_owned() }
+}
+
+/// An error and its causes on one line.
+fn explain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}
+
+impl Servers for Instances<'_> {
+    async fn observe(&self, name: &InstanceName, at: &Address) -> Result<ServerLive, ServerFailure> {
+        let password = self.keys.password(&Credential::Admin { instance: name.clone() });
+        let mut server = Server::connect(at, &password, self.deadline).await.map_err(|error| failure(&error))?;
+        let live = server.observe(self.keys, &self.fleet).await.map_err(|error| failure(&error));
+        server.close().await;
+        live
+    }
+
+    async fn change(
+        &self,
+        name: &InstanceName,
+        at: &Address,
+        groups: &[Vec<DatabaseChange>],
+        done: &dyn Fn(usize),
+    ) -> Vec<Result<(), ServerFailure>> {
+        let password = self.keys.password(&Credential::Admin { instance: name.clone() });
+        let many = Many {
+            address: at,
+            password: &password,
+            deadline: self.deadline,
+            keys: self.keys,
+            fleet: &self.fleet,
+            parallel: self.parallel,
+        };
+        let results = change_many(&many, groups, done).await;
+        results.into_iter().map(|result| result.map_err(|error| failure(&error))).collect()
+    }
+}

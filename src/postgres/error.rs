@@ -1,0 +1,36 @@
+//! What can go wrong with an instance's server, by what a person does next.
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("nothing answers at {address}")]
+    NotListening { address: String, source: sqlx::Error },
+    #[error("the server at {address} does not take the derived password of its superuser")]
+    WrongPassword { address: String },
+    #[error("the server at {address} cannot be reached encrypted")]
+    NotEncrypted { address: String, source: sqlx::Error },
+    #[error("Postgres {version} at {address} is too old; 15 is the oldest that keeps tenants apart by default")]
+    TooOld { address: String, version: u32 },
+    /// A role or database of this name was not made by us.
+    #[error("{what} exists and is not ours")]
+    Foreign { what: String },
+    #[error("cannot {doing}")]
+    Sql { doing: String, source: sqlx::Error },
+    #[error("what the server answered cannot be read")]
+    Unreadable { source: serde_json::Error },
+}
+
+impl Error {
+    pub fn help(&self) -> &'static str {
+        match self {
+            Error::NotListening { .. } => "look at the instance's deployment on Railway, then run again",
+            Error::WrongPassword { .. } => {
+                "check O7S_MASTER_KEY; if somebody changed the password of `postgres`, put the derived one back"
+            }
+            Error::NotEncrypted { .. } => "use the image of the pool's manifest, which offers TLS",
+            Error::TooOld { .. } => "use an image of Postgres 15 or later in the pool's manifest",
+            Error::Foreign { .. } => "drop or rename it by hand, or name the tenant otherwise",
+            Error::Sql { .. } => "run again; if it stays, the server's own words tell what holds it",
+            Error::Unreadable { .. } => "run again; if it stays, report it with the version of the server",
+        }
+    }
+}

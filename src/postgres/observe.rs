@@ -1,0 +1,141 @@
+//! What a server holds, in one query.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::error::Error;
+use super::server::Server;
+use crate::plan::{DatabaseLive, RoleLive, RoleMark, ServerLive};
+use crate::tenancy::{DatabaseMarker, FleetUid, Keyring, RoleMarker};
+
+/// `datacl` NULL means the default, under which PUBLIC may connect. Role 0 in an ACL is PUBLIC.
+const OBSERVE: &str = "SELECT json_build_object(
+    'version', current_setting('server_version_num')::int,
+    'max_connections', current_setting('max_connections')::int,
+    'databases', (SELECT coalesce(json_agg(json_build_object(
+        'name', d.datname, 'owner', pg_get_userbyid(d.datdba), 'comment', shobj_description(d.oid, 'pg_database'),
+        'allow', d.datallowconn, 'limit', d.datconnlimit, 'template', d.datistemplate,
+        'public', d.datacl IS NULL OR EXISTS (SELECT FROM aclexplode(d.datacl) a
+            WHERE a.grantee = 0 AND a.privilege_type = 'CONNECT'),
+        'settings', (SELECT s.setconfig FROM pg_db_role_setting s WHERE s.setdatabase = d.oid AND s.setrole = 0))), '[]')
+        FROM pg_database d),
+    'roles', (SELECT coalesce(json_agg(json_build_object(
+        'name', r.rolname, 'comment', shobj_description(r.oid, 'pg_authid'), 'login', r.rolcanlogin,
+        'privileged', r.rolsuper OR r.rolcreatedb OR r.rolcreaterole OR r.rolreplication OR r.rolbypassrls,
+        'limit', r.rolconnlimit, 'verifier', r.rolpassword,
+        'member_of', (SELECT coalesce(json_agg(g.rolname ORDER BY g.rolname), '[]') FROM pg_auth_members m
+            JOIN pg_roles g ON g.oid = m.roleid WHERE m.member = r.oid))), '[]')
+        FROM pg_authid r WHERE r.rolname !~ '^pg_')
+    )::text";
+
+#[derive(Deserialize)]
+struct Answer {
+    version: u32,
+    max_connections: u32,
+    databases: Vec<Database>,
+    roles: Vec<Role>,
+}
+
+#[derive(Deserialize)]
+struct Database {
+    name: String,
+    owner: String,
+    comment: Option<String>,
+    allow: bool,
+    limit: i32,
+    template: bool,
+    public: bool,
+    settings: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+struct Role {
+    name: String,
+    comment: Option<String>,
+    login: bool,
+    privileged: bool,
+    limit: i32,
+    verifier: Option<String>,
+    member_of: Vec<String>,
+}
+
+impl Server {
+    pub async fn observe(&mut self, keys: &Keyring, fleet: &FleetUid) -> Result<ServerLive, Error> {
+        let read = sqlx::query_scalar::<_, String>(OBSERVE).fetch_one(&mut self.connection).await;
+        let text = read.map_err(|source| Error::Sql { doing: "read databases and roles".into(), source })?;
+        let answer: Answer = serde_json::from_str(&text).map_err(|source| Error::Unreadable { source })?;
+        Ok(translate(answer, keys, fleet))
+    }
+}
+
+fn translate(answer: Answer, keys: &Keyring, fleet: &FleetUid) -> ServerLive {
+    let mut server =
+        ServerLive { version: answer.version, max_connections: answer.max_connections, ..Default::default() };
+    for database in answer.databases {
+        let (name, live) = database_live(database, fleet);
+        // Nobody can connect to `template0`; the others hold nothing, and a session there could still read the catalogue.
+        match live {
+            Kind::Tenants(live) => drop(server.databases.insert(name, live)),
+            Kind::Servers { open: true } => server.public_databases.push(name),
+            Kind::Servers { open: false } => {}
+        }
+    }
+    server.public_databases.sort();
+    server.roles = answer.roles.into_iter().map(|role| role_live(role, keys, fleet)).collect::<BTreeMap<_, _>>();
+    server
+}
+
+enum Kind {
+    Tenants(DatabaseLive),
+    /// `postgres`, `template1`, `railway`.
+    Servers {
+        open: bool,
+    },
+}
+
+fn database_live(database: Database, fleet: &FleetUid) -> (String, Kind) {
+    let own = ["postgres", "railway"].contains(&database.name.as_str());
+    if own || database.template {
+        return (database.name, Kind::Servers { open: database.public && database.allow });
+    }
+    let mark = database.comment.as_deref().and_then(|text| DatabaseMarker::parse(text).ok());
+    let timeout = database.settings.into_iter().flatten().find_map(|setting| statement_timeout_ms(&setting));
+    let live = DatabaseLive {
+        owner: database.owner,
+        tenant: mark.filter(|mark| mark.fleet == *fleet).map(|mark| mark.tenant),
+        allow_connections: database.allow,
+        public_connect: database.public,
+        connection_limit: database.limit,
+        statement_timeout_ms: timeout,
+    };
+    (database.name, Kind::Tenants(live))
+}
+
+/// We write plain milliseconds; a person may have written a unit, which then differs from what we want and is put back.
+fn statement_timeout_ms(setting: &str) -> Option<u64> {
+    let value = setting.strip_prefix("statement_timeout=")?;
+    Some(value.parse().unwrap_or(u64::MAX))
+}
+
+fn role_live(role: Role, keys: &Keyring, fleet: &FleetUid) -> (String, RoleLive) {
+    let marker =
+        role.comment.as_deref().and_then(|text| RoleMarker::parse(text).ok()).filter(|mark| mark.fleet == *fleet);
+    let verifier = role.verifier.as_deref().map(|text| keys.fingerprint(text));
+    let password_ours = marker.as_ref().is_some_and(|marker| verifier.as_ref() == Some(&marker.verifier));
+    let mark = marker.map(|marker| RoleMark {
+        tenant: marker.tenant,
+        role: marker.role,
+        generation: marker.generation,
+        grants: marker.grants,
+    });
+    let live = RoleLive {
+        mark,
+        can_login: role.login,
+        privileged: role.privileged,
+        connection_limit: role.limit,
+        password_ours,
+        member_of: role.member_of,
+    };
+    (role.name, live)
+}

@@ -1,0 +1,11 @@
+//! The operator against a whole world in memory: the local Railway's state machine behind the real client, and models of
+//! the servers and of the control database. Time is virtual, every call has a number, and trouble strikes at a number,
+//! so each fault can be replayed.
+//! Read: sim (the world and its calls), control and servers (the models), then the laws.
+
+mod control;
+mod laws;
+mod random_laws;
+mod safety_laws;
+mod servers;
+mod sim;
