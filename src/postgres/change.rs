@@ -30,7 +30,10 @@ enum Sql {
 impl Server {
     /// Not cancel safe between its statements, and safe to run again after any of them.
     pub async fn change(&mut self, maker: Maker<'_>, change: &Change) -> Result<(), Error> {
-        self.refuse_foreign(maker, change).await?;
+        let there = self.refuse_foreign(maker, change).await?;
+        if !there && matches!(change, Change::DropRole { .. }) {
+            return Ok(());
+        }
         let doing = describe(change);
         for sql in statements(maker, change) {
             let done = match sql {
@@ -55,8 +58,9 @@ impl Server {
         Ok(())
     }
 
-    /// A second look right before the write: the plan may be older than what a person just did.
-    async fn refuse_foreign(&mut self, maker: Maker<'_>, change: &Change) -> Result<(), Error> {
+    /// A second look right before the write: the plan may be older than what a person just did. Tells whether the role
+    /// or database is there at all.
+    async fn refuse_foreign(&mut self, maker: Maker<'_>, change: &Change) -> Result<bool, Error> {
         let (sql, subject, mark) = match change {
             Change::CreateRole { tenant, role, .. }
             | Change::SetPassword { tenant, role, .. }
@@ -77,7 +81,7 @@ impl Server {
             Change::RenameDatabase { database, .. } | Change::DropDatabase { database, .. } => {
                 (DATABASE_COMMENT, database.clone(), format!("o7s1:{}:database:", maker.fleet.as_str()))
             }
-            _ => return Ok(()),
+            _ => return Ok(true),
         };
         let found =
             sqlx::query_scalar::<_, Option<String>>(sql).bind(&subject).fetch_optional(&mut self.connection).await;
@@ -86,7 +90,7 @@ impl Server {
             Some(comment) if !comment.as_deref().unwrap_or("").starts_with(&mark) => {
                 Err(Error::Foreign { what: format!("`{subject}`") })
             }
-            _ => Ok(()),
+            found => Ok(found.is_some()),
         }
     }
 }

@@ -8,6 +8,8 @@ mod far;
 mod licences;
 mod manifest_count;
 mod manifest_page;
+#[cfg(feature = "local")]
+mod postgres;
 mod price_tables;
 #[cfg(feature = "local")]
 mod railway_client;

@@ -9,3 +9,5 @@ mod random_laws;
 mod safety_laws;
 mod servers;
 mod sim;
+
+pub use servers::apply;

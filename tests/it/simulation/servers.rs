@@ -121,7 +121,7 @@ impl Servers for ServersModel {
 pub fn apply(server: &mut ServerLive, change: &Change) {
     match change {
         Change::CreateRole { tenant, role, generation, connection_limit, login } => {
-            let grants = role.as_ref().map_or("owner", |_| "").to_owned();
+            let grants = role.as_ref().map_or("owner", |_| "none").to_owned();
             let mark = RoleMark { tenant: tenant.clone(), role: role.clone(), generation: *generation, grants };
             let mark = Some(mark);
             let fresh = RoleLive {
