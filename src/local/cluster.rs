@@ -64,6 +64,10 @@ impl Cluster {
         Ok(Cluster { binaries, dir, run_as, child: None })
     }
 
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     pub fn data_dir(&self) -> PathBuf {
         self.dir.join("pgdata")
     }
@@ -76,9 +80,14 @@ impl Cluster {
         self.data_dir().join("PG_VERSION").is_file()
     }
 
-    /// Makes the data folder with superuser `postgres`; does nothing where one is. Killed half-way it leaves a folder
-    /// that the next call removes.
+    /// Makes the data folder with superuser `postgres`; see [`Cluster::init_as`].
     pub async fn init(&self, password: &Secret) -> Result<(), ClusterError> {
+        self.init_as("postgres", password).await
+    }
+
+    /// Makes the data folder with `user` as its superuser; does nothing where one is. Killed half-way it leaves a
+    /// folder that the next call removes.
+    pub async fn init_as(&self, user: &str, password: &Secret) -> Result<(), ClusterError> {
         if self.is_initialised() {
             return Ok(());
         }
@@ -86,7 +95,7 @@ impl Cluster {
         remove_if_there(&half_made, |path| fs::remove_dir_all(path))?;
         remove_if_there(&password_file, |path| fs::remove_file(path))?;
         self.write_private(&password_file, password)?;
-        let made = self.run_initdb(&half_made, &password_file).await;
+        let made = self.run_initdb(user, &half_made, &password_file).await;
         remove_if_there(&password_file, |path| fs::remove_file(path))?;
         made?;
         let data_dir = self.data_dir();
@@ -117,23 +126,31 @@ impl Cluster {
     /// Ends the server on this folder, whoever started it: fast, and if that takes too long, at once. Does nothing
     /// where none runs.
     pub async fn stop(&mut self) -> Result<(), ClusterError> {
+        let Some(server) = self.process() else {
+            self.reap();
+            return Ok(());
+        };
+        // A server takes its file away some milliseconds before it ends, so the process itself is waited for.
+        let data_dir = self.data_dir();
         for (signal, patience) in
             [(Signal::INT, STOP_FAST), (Signal::QUIT, STOP_IMMEDIATE), (Signal::KILL, STOP_IMMEDIATE)]
         {
-            let Some(process) = self.process() else { break };
+            if !runs_on(server.pid, &data_dir) {
+                break;
+            }
             // An error means that it ended meanwhile, which is what was asked for.
-            let _ = pid_of(process.pid).map(|pid| kill_process(pid, signal));
+            let _ = pid_of(server.pid).map(|pid| kill_process(pid, signal));
             let until = Instant::now() + patience;
-            while self.process().is_some() && Instant::now() < until {
+            while runs_on(server.pid, &data_dir) && Instant::now() < until {
                 self.reap();
                 sleep(POLL).await;
             }
         }
         self.reap();
-        match self.process() {
-            None => Ok(()),
-            Some(process) => Err(ClusterError::DoesNotStop { dir: self.dir.clone(), pid: process.pid }),
+        if runs_on(server.pid, &data_dir) {
+            return Err(ClusterError::DoesNotStop { dir: self.dir.clone(), pid: server.pid });
         }
+        Ok(())
     }
 
     /// The server that runs on this folder now, whoever started it.
@@ -195,10 +212,11 @@ impl Cluster {
         self.child.as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None)))
     }
 
-    async fn run_initdb(&self, target: &Path, password_file: &Path) -> Result<(), ClusterError> {
+    async fn run_initdb(&self, user: &str, target: &Path, password_file: &Path) -> Result<(), ClusterError> {
         let mut initdb = self.command("initdb");
         initdb.arg("-D").arg(target).arg("--pwfile").arg(password_file);
-        initdb.args(["--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync"]);
+        initdb.arg(format!("--username={user}"));
+        initdb.args(["--encoding=UTF8", "--locale=C", "--no-sync"]);
         initdb.args(["--auth-host=scram-sha-256", "--auth-local=scram-sha-256"]);
         initdb.stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
         let program = self.binaries.program("initdb");

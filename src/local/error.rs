@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 
+use super::cluster_error::ClusterError;
+
 /// A refusal that a client sees as a GraphQL error. The texts are what clients match on: Railway sends one code for
 /// nearly everything.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,26 +35,56 @@ pub enum Refusal {
 /// What stops `o7s local`.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot {doing} {path}")]
+    #[error("cannot {doing} {}", path.display())]
     File { doing: &'static str, path: PathBuf, source: std::io::Error },
-    #[error("{path} is not a state this version reads: {reason}")]
+    #[error("{} cannot be read: {reason}", path.display())]
     State { path: PathBuf, reason: String },
-    #[error("port {port} on 127.0.0.1, which this local Railway was given, is in use by another program")]
-    PortTaken { port: u16, source: std::io::Error },
-    #[error("no free port found on 127.0.0.1 between {from} and {to}")]
-    NoPort { from: u16, to: u16 },
-    #[error("no local Railway runs on {data}")]
-    NotRunning { data: PathBuf },
-    #[error("the local Railway on {data} does not answer")]
-    Silent { data: PathBuf, source: Option<reqwest::Error> },
-    #[error("the local Railway ended before it was ready; its last words are in {log}")]
-    DiedEarly { log: PathBuf },
-    #[error("process {pid} of the local Railway on {data} did not end within {waited_s} s")]
-    WontEnd { pid: u32, data: PathBuf, waited_s: u64 },
-    #[error("the master key kept in {path} is damaged: {reason}")]
+    #[error("the master key in {} is damaged: {reason}", path.display())]
     Key { path: PathBuf, reason: String },
-    #[error("the local Railway refused the fault: {0}")]
-    Fault(String),
-    #[error("cannot start the runtime")]
-    Runtime(#[source] std::io::Error),
+    #[error("port {port} of 127.0.0.1 is in use by another program")]
+    PortTaken { port: u16, source: std::io::Error },
+    #[error("no free port found on 127.0.0.1 from {from} to {to}")]
+    NoPort { from: u16, to: u16 },
+    #[error("the system gives no random bytes")]
+    NoChance,
+    #[error("no local Railway runs on {}", data.display())]
+    NotRunning { data: PathBuf },
+    #[error("the local Railway on {} does not answer", data.display())]
+    Silent { data: PathBuf, source: reqwest::Error },
+    #[error("the local Railway was not ready within {waited_s} s")]
+    NotReady { waited_s: u64, log: PathBuf },
+    #[error("the local Railway ended before it was ready: {said}")]
+    DiedEarly { said: String, log: PathBuf },
+    #[error("process {pid}, the local Railway on {}, does not end", data.display())]
+    DoesNotEnd { pid: u32, data: PathBuf },
+    #[error("the local Railway refused: {0}")]
+    Refused(String),
+    #[error(transparent)]
+    Postgres(#[from] ClusterError),
+    #[error("cannot start a runtime or a process")]
+    System(#[from] std::io::Error),
+}
+
+impl Error {
+    /// The next step for whoever sees it.
+    pub fn help(&self) -> String {
+        match self {
+            Error::File { .. } => "check the folder's owner and free space, or choose another with --data".into(),
+            Error::State { path, .. } | Error::Key { path, .. } => format!(
+                "it was written by another version or by hand; remove {} to begin with an empty local Railway",
+                path.parent().unwrap_or(path).display()
+            ),
+            Error::PortTaken { .. } => "stop that program, or start another local Railway with --data".into(),
+            Error::NoPort { .. } | Error::NoChance | Error::System(_) => "free some resources of this machine".into(),
+            Error::NotRunning { data } => format!("start it: o7s local up --detach --data {}", data.display()),
+            Error::Silent { data, .. } => {
+                format!("restart it: o7s local down --data {0}, then o7s local up --data {0}", data.display())
+            }
+            Error::NotReady { log, .. } | Error::DiedEarly { log, .. } => format!("its log is {}", log.display()),
+            Error::DoesNotEnd { pid, .. } => format!("end it yourself: kill -9 {pid}"),
+            Error::Refused(_) => "see o7s local fault --help".into(),
+            // Its texts name their way out.
+            Error::Postgres(_) => String::new(),
+        }
+    }
 }

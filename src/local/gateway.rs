@@ -61,6 +61,8 @@ pub struct Gateway {
     pub log: MutationLog,
     /// Trouble ordered for single requests, by their number.
     pub plan: BTreeMap<u64, Rule>,
+    /// The world is no longer as it was when somebody last took this flag down.
+    pub changed: bool,
     documents: Documents,
     /// Requests that came, counted or not.
     seen: u64,
@@ -86,6 +88,7 @@ impl Gateway {
             requests: Requests::default(),
             log: MutationLog::default(),
             plan: BTreeMap::new(),
+            changed: false,
             documents: Documents::default(),
             seen: 0,
             lost: 0,
@@ -103,7 +106,7 @@ impl Gateway {
         let prepared = self.prepare(body);
         let names = prepared.as_ref().map_or_else(|_| Vec::new(), Prepared::names);
         self.world.faults.begin_request(names, planned);
-        self.world.tick(now);
+        self.changed |= self.world.tick(now);
         let answer = self.answer(now, headers, prepared);
         self.world.faults.end_request();
         answer
@@ -236,7 +239,7 @@ impl Gateway {
         let ran = context.ran.into_inner();
         self.record(prepared, ran);
         // What it started may be due at once.
-        self.world.tick(now);
+        self.changed |= self.world.tick(now) | prepared.mutation;
         match outcome {
             Err(error) => failure(400, &error.message().to_string(), Some("BAD_REQUEST")),
             Ok(outcome) => {
@@ -316,4 +319,9 @@ fn json_response(status: u16, body: &Value) -> LocalResponse {
 fn html(status: u16, body: &str) -> LocalResponse {
     let headers = vec![("content-type".into(), "text/html; charset=UTF-8".into())];
     LocalResponse { status, headers, body: body.to_owned(), fate: Fate::Delivered }
+}
+
+/// An outage of our own making.
+pub fn unavailable(reason: &str) -> LocalResponse {
+    failure(503, reason, Some("SERVICE_UNAVAILABLE"))
 }

@@ -3,19 +3,29 @@
 //!
 //! It never answers with an invented value: a field it does not simulate is an error that names it.
 //! Read: world (the state machine), resolve (schema fields over it), gateway (one request), in_process (all of it in
-//! memory); then binaries and cluster (run_as) for the Postgres servers behind its services.
+//! memory); then lifecycle, keep, live, http around it, and servers (first_start, start_command), cluster and binaries
+//! for the Postgres servers behind its services.
 
 mod binaries;
 mod cluster;
 mod cluster_error;
 mod counters;
 mod error;
+mod first_start;
 mod gateway;
+mod http;
 mod in_process;
+mod keep;
+mod lifecycle;
 mod limits;
+mod live;
+mod ports;
+mod process;
 mod published;
 mod resolve;
 mod run_as;
+mod servers;
+mod start_command;
 pub mod world;
 
 #[cfg(test)]
@@ -30,4 +40,6 @@ pub use counters::{Mutation, Requests};
 pub use error::{Error, Refusal};
 pub use gateway::{Fate, Headers, LocalResponse};
 pub use in_process::{FaultPlan, InProcess};
+pub use lifecycle::{Exports, FaultOrder, Serving, Up, down, fault, leave_session, status, up, up_detached};
+pub use live::{ServiceStatus, Status};
 pub use resolve::Ran;

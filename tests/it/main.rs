@@ -6,6 +6,8 @@ mod error_page;
 #[cfg(feature = "local")]
 mod far;
 mod licences;
+#[cfg(feature = "local")]
+mod local;
 mod manifest_count;
 mod manifest_page;
 #[cfg(feature = "local")]

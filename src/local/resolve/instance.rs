@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Answer, Context, Object, Refusal, Resolved, json, null, time};
-use crate::local::world::{At, DEFAULT_REGION};
+use crate::local::world::{At, DEFAULT_REGION, replicas};
 
 /// Railway's default restart policy.
 const RESTARTS_MAX: i64 = 10;
@@ -63,15 +63,6 @@ fn region(blob: &Value) -> String {
     let regions = blob.pointer("/deploy/multiRegionConfig").and_then(Value::as_object);
     let first = regions.and_then(|regions| regions.keys().next().map(String::as_str));
     first.or_else(|| blob.pointer("/deploy/region")?.as_str()).unwrap_or(DEFAULT_REGION).to_owned()
-}
-
-fn replicas(blob: &Value) -> u64 {
-    let regions = blob.pointer("/deploy/multiRegionConfig").and_then(Value::as_object);
-    let count = |region: &Value| region.get("numReplicas").and_then(Value::as_u64).unwrap_or(1);
-    match regions {
-        Some(regions) => regions.values().map(count).sum(),
-        None => blob.pointer("/deploy/numReplicas").and_then(Value::as_u64).unwrap_or(1),
-    }
 }
 
 fn source(blob: &Value) -> Value {

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::model::{At, DEFAULT_REGION, Environment, Mount};
+use super::model::{At, Environment, Mount};
 
 /// Nesting a patch may have; the deepest real path is seven long.
 pub const DEPTH_MAX: usize = 32;
@@ -70,10 +70,7 @@ pub fn is_sealed(variable: &Map<String, Value>) -> bool {
 pub fn new_service() -> Value {
     json!({
         "build": { "builder": "RAILPACK", "buildEnvironment": "V3" },
-        "deploy": {
-            "runtime": "V2", "useLegacyStacker": false, "ipv6EgressEnabled": false,
-            "multiRegionConfig": { DEFAULT_REGION: { "numReplicas": 1 } },
-        },
+        "deploy": { "runtime": "V2", "useLegacyStacker": false, "ipv6EgressEnabled": false },
     })
 }
 
@@ -120,4 +117,13 @@ impl Environment {
 /// A text at a path of a service's blob.
 pub fn text(service: &Value, pointer: &str) -> Option<String> {
     service.pointer(pointer)?.as_str().map(str::to_owned)
+}
+
+/// Replicas over all regions.
+pub fn replicas(service: &Value) -> u64 {
+    let count = |region: &Value| region.get("numReplicas").and_then(Value::as_u64).unwrap_or(1);
+    match service.pointer("/deploy/multiRegionConfig").and_then(Value::as_object) {
+        Some(regions) => regions.values().map(count).sum(),
+        None => service.pointer("/deploy/numReplicas").and_then(Value::as_u64).unwrap_or(1),
+    }
 }

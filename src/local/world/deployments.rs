@@ -295,11 +295,13 @@ impl World {
     }
 
     /// The host found the port of a service taken by somebody else before it was ever used.
-    pub fn change_port(&mut self, at: &At) {
-        if let Ok(instance) = self.instance_mut(at) {
-            instance.port = None;
-        }
+    pub fn change_port(&mut self, at: &At) -> Option<u16> {
+        let instance = self.instance_mut(at).ok()?;
+        let taken = instance.port.take();
+        // One that is reserved by name comes back: others were promised it.
         drop(self.ensure_port(at));
+        let port = self.instance(at).ok()?.port;
+        port.or(taken)
     }
 
     pub fn proxy_domain(&self, proxy: &TcpProxy) -> String {

@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::Refusal;
 
-pub use blob::masked;
+pub use blob::{masked, replicas};
 pub use deployments::{Container, Deployed};
 pub use faults::{DeployTrouble, Fault, Faults, RULES_MAX, Rule};
 pub use model::{

@@ -257,6 +257,9 @@ fn check_attachments(environment: &Environment, after: &Value) -> Result<(), Ref
         if mounts.is_some_and(|mounts| mounts.len() > 1) {
             return Err(Refusal::Invalid("a service can have one volume only".into()));
         }
+        if mounts.is_some_and(|mounts| !mounts.is_empty()) && blob::replicas(service) > 1 {
+            return Err(Refusal::Invalid("a service with a volume cannot have replicas".into()));
+        }
         for (volume, mount) in mounts.into_iter().flatten() {
             let there = environment.volume_instances.get(volume).is_some_and(|v| v.dies_at.is_none());
             if !there || after.pointer(&format!("/volumes/{volume}")).is_none() {

@@ -245,6 +245,19 @@ fn a_service_has_one_volume_by_creation_by_attachment_and_by_patch() {
 }
 
 #[test]
+fn a_service_with_a_volume_has_one_replica_and_moves_only_when_its_old_region_is_deleted() {
+    let mut bench = Bench::new(Plan::Pro);
+    let (service, _) = bench.database("db");
+    let regions =
+        |regions: Value| json!({ "services": { &service: { "deploy": { "multiRegionConfig": regions } } } });
+    assert_eq!(bench.commit(regions(json!({ "us-west2": { "numReplicas": 1 } }))).get("errors"), None);
+    let there = json!({ "europe-west4-drams3a": { "numReplicas": 1 } });
+    assert!(text(&bench.commit(regions(there)), "/errors/0/message").contains("cannot have replicas"));
+    let moved = json!({ "us-west2": null, "europe-west4-drams3a": { "numReplicas": 1 } });
+    assert_eq!(bench.commit(regions(moved)).get("errors"), None);
+}
+
+#[test]
 fn deleting_a_service_leaves_its_volume_detached_with_its_mount_path() {
     let mut bench = Bench::new(Plan::Pro);
     let (service, volume) = bench.database("db");
