@@ -47,6 +47,9 @@ pub enum Command {
     Status(StatusArgs),
     /// Show what happened
     Events(EventsArgs),
+    /// A local Railway over real Postgres processes
+    #[cfg(feature = "local")]
+    Local(super::local::LocalArgs),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

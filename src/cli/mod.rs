@@ -6,6 +6,8 @@ mod bootstrap;
 mod config;
 mod events;
 pub mod load;
+#[cfg(feature = "local")]
+mod local;
 mod plan;
 mod progress;
 mod reconcile;
@@ -54,6 +56,8 @@ pub fn main() -> u8 {
 fn run(command: Command) -> Result<u8, Failure> {
     match command {
         Command::Validate(args) => Ok(validate::run(&args, &mut io::stdout().lock(), &mut io::stderr().lock())?),
+        #[cfg(feature = "local")]
+        Command::Local(args) => Ok(local::run(args)),
         Command::Bootstrap(args) => asynchronous(bootstrap::run(args)),
         Command::Plan(args) => asynchronous(plan::run(args)),
         Command::Reconcile(args) => asynchronous(reconcile::run(args)),
