@@ -142,8 +142,9 @@ impl Keep {
             token: random_text()?,
             master_key: random_text()?,
         };
-        self.write("identity.json", &stored)?;
-        Ok(stored.into())
+        self.write_once("identity.json", &stored)?;
+        // Another process may have been first.
+        self.stored_identity()?.ok_or(Error::NotRunning { data: self.dir.clone() })
     }
 
     pub fn stored_identity(&self) -> Result<Option<Identity>, Error> {
@@ -179,6 +180,18 @@ impl Keep {
             return Err(unreadable(format!("its format is {version}, this program reads {VERSION}")));
         }
         serde_json::from_slice(&text).map(Some).map_err(|error| unreadable(error.to_string()))
+    }
+
+    /// Leaves a file that is there as it is: of two processes that write at once, one wins.
+    fn write_once<T: Serialize>(&self, name: &str, value: &T) -> Result<(), Error> {
+        let (path, own) = (self.dir.join(name), format!("{name}.{}", uuid::Uuid::new_v4().simple()));
+        self.write(&own, value)?;
+        let linked = fs::hard_link(self.dir.join(&own), &path);
+        fs::remove_file(self.dir.join(&own)).map_err(file("remove", &path))?;
+        match linked {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(file("make", &path)(error)),
+            _ => Ok(()),
+        }
     }
 
     fn write<T: Serialize>(&self, name: &str, value: &T) -> Result<(), Error> {
@@ -240,4 +253,45 @@ pub fn random_seed() -> Result<u64, Error> {
 fn file(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error + use<> {
     let path = path.to_owned();
     move |source| Error::File { doing, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_that_begin_at_once_agree_on_who_they_are() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let begin = || Keep::open(folder.path()).and_then(|keep| keep.identity()).expect("an identity");
+        let made: Vec<Identity> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(begin)).collect();
+            threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+        });
+        assert!(made.iter().all(|one| one.url() == made[0].url() && one.token == made[0].token));
+    }
+
+    #[test]
+    fn files_with_secrets_are_closed_to_others_and_a_damaged_one_is_named() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let keep = Keep::open(folder.path()).expect("a folder");
+        keep.identity().expect("an identity");
+        let path = keep.dir().join("identity.json");
+        assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
+        fs::write(&path, "{").expect("written");
+        let error = keep.identity().expect_err("damaged");
+        assert!(error.to_string().starts_with(&format!("{} cannot be read", path.display())), "{error}");
+        fs::write(&path, r#"{"version":2}"#).expect("written");
+        let error = keep.identity().expect_err("newer").to_string();
+        assert!(error.ends_with("its format is 2, this program reads 1"), "{error}");
+    }
+
+    #[test]
+    fn one_process_at_a_time_holds_the_lock() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let keep = Keep::open(folder.path()).expect("a folder");
+        let held = keep.lock().expect("a lock file");
+        assert!(held.is_some() && keep.lock().expect("a lock file").is_none());
+        drop(held);
+        assert!(keep.lock().expect("a lock file").is_some());
+    }
 }

@@ -2,25 +2,25 @@
 
 use serde_json::{Value, json};
 
+use super::Refusal;
 use super::{Answer, Context, Object, Resolved, json, null, time};
-use crate::local::world::{Deployment, Environment, Status};
+use crate::local::world::{At, Deployment, Environment, Status};
 
-pub fn deployment(context: &Context<'_>, id: &str, field: &str) -> Resolved {
+pub fn deployment(context: &Context<'_>, at: &At, id: &str, field: &str) -> Resolved {
     let world = context.world.borrow();
-    let found = world.deployment(id)?;
-    context.may_reach(&found.at.environment)?;
-    let deployment = found.deployment;
+    let found = world.instance(at)?.deployments.iter().find(|deployment| deployment.id == id);
+    let deployment = found.ok_or(Refusal::NotFound("Deployment"))?;
     match field {
         "id" => json(id),
         "status" => json(deployment.status.as_str()),
         "statusUpdatedAt" | "updatedAt" => json(time(deployment.status_at)),
         "createdAt" => json(time(deployment.created_at)),
         "deploymentStopped" => json(deployment.stopped),
-        "serviceId" => json(found.at.service.as_str()),
-        "service" => Ok(Answer::One(Object::Service(found.at.service.clone()))),
-        "environmentId" => json(found.at.environment.as_str()),
-        "environment" => Ok(Answer::One(Object::Environment(found.at.environment.clone()))),
-        "projectId" => json(found.environment.project.as_str()),
+        "serviceId" => json(at.service.as_str()),
+        "service" => Ok(Answer::One(Object::Service(at.service.clone()))),
+        "environmentId" => json(at.environment.as_str()),
+        "environment" => Ok(Answer::One(Object::Environment(at.environment.clone()))),
+        "projectId" => json(world.environment(&at.environment)?.project.as_str()),
         "instances" => json(instances(deployment)),
         "meta" => json(json!({ "image": deployment.snapshot.image, "reason": deployment.reason })),
         "canRedeploy" => json(!deployment.status.is_on_its_way()),
@@ -46,7 +46,8 @@ pub fn newest_first(environment: &Environment, wanted: impl Fn(&str, &Deployment
         for deployment in instance.deployments.iter().filter(|deployment| wanted(service, deployment)) {
             // Sorts later ones first; the id keeps those of one moment apart.
             let age = i64::MAX - deployment.created_at.timestamp_micros();
-            found.push((format!("{age:020}{}", deployment.id), Object::Deployment(deployment.id.clone())));
+            let object = Object::Deployment { at: environment.at(service), id: deployment.id.clone() };
+            found.push((format!("{age:020}{}", deployment.id), object));
         }
     }
     found.sort_by(|(a, _), (b, _)| a.cmp(b));

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Answer, Context, Object, Refusal, Resolved, json, null, time};
-use crate::local::world::{At, DEFAULT_REGION, replicas};
+use crate::local::world::{At, DEFAULT_REGION, Deployment, replicas};
 
 /// Railway's default restart policy.
 const RESTARTS_MAX: i64 = 10;
@@ -12,7 +12,8 @@ pub fn service_instance(context: &Context<'_>, at: &At, field: &str) -> Resolved
     let world = context.world.borrow();
     let instance = world.instance(at)?;
     let environment = world.environment(&at.environment)?;
-    let blob = environment.service_blob(&at.service).cloned().unwrap_or(Value::Null);
+    let blob = environment.service_blob(&at.service).unwrap_or(&Value::Null);
+    let deployment = |found: &Deployment| Object::Deployment { at: at.clone(), id: found.id.clone() };
     let setting = |pointer: &str| json(blob.pointer(pointer).cloned().unwrap_or(Value::Null));
     let or = |pointer: &str, default: Value| json(blob.pointer(pointer).cloned().unwrap_or(default));
     match field {
@@ -25,9 +26,9 @@ pub fn service_instance(context: &Context<'_>, at: &At, field: &str) -> Resolved
         "updatedAt" => json(time(instance.updated_at.max(environment.updated_at))),
         "deletedAt" | "nextCronRunAt" | "railpackInfo" | "edgeConfig" => null(),
         "isUpdatable" => json(false),
-        "region" => json(region(&blob)),
-        "numReplicas" => json(replicas(&blob)),
-        "source" => json(source(&blob)),
+        "region" => json(region(blob)),
+        "numReplicas" => json(replicas(blob)),
+        "source" => json(source(blob)),
         "sleepApplication" => or("/deploy/sleepApplication", json!(false)),
         "startCommand" => setting("/deploy/startCommand"),
         "preDeployCommand" => setting("/deploy/preDeployCommand"),
@@ -47,12 +48,12 @@ pub fn service_instance(context: &Context<'_>, at: &At, field: &str) -> Resolved
         "upstreamUrl" => setting("/source/upstreamUrl"),
         "railwayConfigFile" => setting("/configFile"),
         "latestDeployment" => match instance.latest() {
-            Some(deployment) => Ok(Answer::One(Object::Deployment(deployment.id.clone()))),
+            Some(latest) => Ok(Answer::One(deployment(latest))),
             None => null(),
         },
         "activeDeployments" => {
-            let active = instance.deployments.iter().rev().filter(|deployment| deployment.is_running());
-            Ok(Answer::Many(active.map(|deployment| Object::Deployment(deployment.id.clone())).collect()))
+            let active = instance.deployments.iter().rev().filter(|found| found.is_running());
+            Ok(Answer::Many(active.map(deployment).collect()))
         }
         _ => Ok(Answer::Absent),
     }

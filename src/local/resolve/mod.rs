@@ -58,7 +58,11 @@ pub enum Object {
     Environment(Id),
     Service(Id),
     ServiceInstance(At),
-    Deployment(Id),
+    /// With its place, because finding it by its id alone means looking everywhere.
+    Deployment {
+        at: At,
+        id: Id,
+    },
     Volume(Id),
     VolumeInstance {
         environment: Id,
@@ -116,7 +120,7 @@ impl ObjectValue for Resolver<'_, '_> {
             Object::Environment(_) => "Environment",
             Object::Service(_) => "Service",
             Object::ServiceInstance(_) => "ServiceInstance",
-            Object::Deployment(_) => "Deployment",
+            Object::Deployment { .. } => "Deployment",
             Object::Volume(_) => "Volume",
             Object::VolumeInstance { .. } => "VolumeInstance",
             Object::Patch { .. } => "EnvironmentPatch",
@@ -146,7 +150,7 @@ impl Resolver<'_, '_> {
             Object::Patch { environment, patch } => environment::patch(context, environment, patch, field, args),
             Object::Service(id) => project::service(context, id, field),
             Object::ServiceInstance(at) => instance::service_instance(context, at, field),
-            Object::Deployment(id) => deployment::deployment(context, id, field),
+            Object::Deployment { at, id } => deployment::deployment(context, at, id, field),
             Object::Volume(id) => project::volume(context, id, field, args),
             Object::VolumeInstance { environment, volume } => {
                 instance::volume_instance(context, environment, volume, field)

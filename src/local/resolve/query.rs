@@ -57,9 +57,9 @@ pub fn field(context: &Context<'_>, field: &str, args: &Args) -> Resolved {
         "tcpProxies" => instance::tcp_proxies(context, &at(args)),
         "deployment" => {
             let id = args.text("id");
-            let world = context.world.borrow();
-            context.may_reach(&world.deployment(&id)?.at.environment)?;
-            Ok(Answer::One(Object::Deployment(id)))
+            let at = context.world.borrow().deployment(&id)?;
+            context.may_reach(&at.environment)?;
+            Ok(Answer::One(Object::Deployment { at, id }))
         }
         "deployments" => deployments(context, args),
         "variables" => variables(context, args, !args.flag("unrendered")),

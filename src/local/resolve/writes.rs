@@ -186,7 +186,7 @@ pub fn redeploy_instance(context: &Context<'_>, args: &Args) -> Resolved {
 
 fn reached_deployment(context: &Context<'_>, args: &Args) -> Result<(String, At), Refusal> {
     let id = args.text("id");
-    let at = context.world.borrow().deployment(&id)?.at;
+    let at = context.world.borrow().deployment(&id)?;
     context.may_reach(&at.environment)?;
     Ok((id, at))
 }
@@ -206,7 +206,8 @@ pub fn restart_deployment(context: &Context<'_>, args: &Args) -> Resolved {
 pub fn redeploy(context: &Context<'_>, args: &Args) -> Resolved {
     args.only("Mutation.deploymentRedeploy", &["id"])?;
     let (_, at) = reached_deployment(context, args)?;
-    context.world.borrow_mut().redeploy(&at, context.now).map(|id| Answer::One(Object::Deployment(id)))
+    let id = context.world.borrow_mut().redeploy(&at, context.now)?;
+    Ok(Answer::One(Object::Deployment { at, id }))
 }
 
 pub fn create_volume(context: &Context<'_>, args: &Args) -> Resolved {

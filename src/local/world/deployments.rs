@@ -28,13 +28,6 @@ pub struct Container {
     pub service_name: String,
 }
 
-/// A deployment with the place it belongs to.
-pub struct Deployed<'w> {
-    pub at: At,
-    pub environment: &'w Environment,
-    pub deployment: &'w Deployment,
-}
-
 impl World {
     /// A service without a source has nothing to run.
     pub(super) fn deploy_if_sourced(&mut self, environment: &str, service: &str, now: DateTime<Utc>) -> Option<Id> {
@@ -112,19 +105,19 @@ impl World {
         self.deploy(at, now)
     }
 
-    pub fn deployment(&self, id: &str) -> Result<Deployed<'_>, Refusal> {
+    /// Where the deployment belongs.
+    pub fn deployment(&self, id: &str) -> Result<At, Refusal> {
         for environment in self.environments.values().filter(|e| e.deleted_at.is_none()) {
-            for (service, instance) in &environment.instances {
-                if let Some(deployment) = instance.deployments.iter().find(|d| d.id == id) {
-                    return Ok(Deployed { at: environment.at(service), environment, deployment });
-                }
+            let holds = |instance: &ServiceInstance| instance.deployments.iter().any(|d| d.id == id);
+            if let Some((service, _)) = environment.instances.iter().find(|(_, instance)| holds(instance)) {
+                return Ok(environment.at(service));
             }
         }
         Err(Refusal::NotFound("Deployment"))
     }
 
     fn deployment_mut(&mut self, id: &str) -> Result<&mut Deployment, Refusal> {
-        let at = self.deployment(id)?.at;
+        let at = self.deployment(id)?;
         let found = self.instance_mut(&at)?.deployments.iter_mut().find(|d| d.id == id);
         found.ok_or(Refusal::NotFound("Deployment"))
     }
@@ -214,7 +207,7 @@ impl World {
     }
 
     fn settle(&mut self, id: &str, starts: u32, to: Status, reason: Option<String>, now: DateTime<Utc>) -> bool {
-        let Ok(at) = self.deployment(id).map(|found| found.at) else { return false };
+        let Ok(at) = self.deployment(id) else { return false };
         let Some(there) = self.environments.get_mut(&at.environment) else { return false };
         let Some(instance) = there.instances.get_mut(&at.service) else { return false };
         let Some(index) = instance.deployments.iter().position(|d| d.id == id) else { return false };

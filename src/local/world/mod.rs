@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use super::error::Refusal;
 
 pub use blob::{masked, replicas};
-pub use deployments::{Container, Deployed};
+pub use deployments::Container;
 pub use faults::{DeployTrouble, Fault, Faults, RULES_MAX, Rule};
 pub use model::{
     At, Caller, DEFAULT_REGION, Deployment, Environment, Id, Mount, Patch, Project, Service, ServiceInstance,
