@@ -1,109 +1,102 @@
-//! What each change means in SQL. A change is one or two transactions, each of which can run again.
+//! Carries out changes of one tenant in their order, in as few messages as their meaning allows: a distant server
+//! answers in a tenth of a second, and a thousand tenants wait for each answer.
 
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
 use super::error::Error;
-use super::ident::{name, text};
-use super::scram::Verifier;
+use super::guard::{FOREIGN, MISSING};
+use super::script::{Maker, Message, messages};
 use super::server::Server;
-use crate::manifest::Grants;
 use crate::plan::{DatabaseChange as Change, role_name};
-use crate::tenancy::{Credential, DatabaseMarker, FleetUid, Keyring, RoleMarker, RoleName, TenantId};
 
-/// Who makes the changes: every mark carries the fleet, every password comes from the keys.
-#[derive(Clone, Copy)]
-pub struct Maker<'a> {
-    pub keys: &'a Keyring,
-    pub fleet: &'a FleetUid,
+/// `CREATE DATABASE` of one that is there, or that another session makes at this moment.
+const ALREADY_THERE: [&str; 2] = ["42P04", "23505"];
+const NO_SUCH_DATABASE: &str = "3D000";
+
+/// Consecutive messages that may share a transaction, and the changes they belong to.
+struct Batch {
+    /// Indexes into the changes, in order.
+    changes: Vec<usize>,
+    message: Message,
 }
 
-/// What one change sends.
-enum Sql {
-    /// Several statements as one transaction.
-    Together(String),
-    /// `CREATE DATABASE` and its like refuse to run in a transaction; the flag: only where the database is (not) there.
-    Alone { statement: String, database: String, unless_there: bool },
-    /// Inside a tenant's database.
-    Inside { database: String, statements: String },
+fn batches(all: Vec<Vec<Message>>) -> Vec<Batch> {
+    let mut batches: Vec<Batch> = Vec::new();
+    for (index, message) in
+        all.into_iter().enumerate().flat_map(|(index, list)| list.into_iter().map(move |m| (index, m)))
+    {
+        match (batches.last_mut(), message) {
+            (Some(Batch { changes, message: Message::Together(sql) }), Message::Together(more)) => {
+                sql.push_str("; ");
+                sql.push_str(&more);
+                changes.push(index);
+            }
+            (_, message) => batches.push(Batch { changes: vec![index], message }),
+        }
+    }
+    batches
 }
 
 impl Server {
-    /// Not cancel safe between its statements, and safe to run again after any of them.
-    pub async fn change(&mut self, maker: Maker<'_>, change: &Change) -> Result<(), Error> {
-        let there = self.refuse_foreign(maker, change).await?;
-        if !there && matches!(change, Change::DropRole { .. }) {
-            return Ok(());
-        }
-        let doing = describe(change);
-        for sql in statements(maker, change) {
-            let done = match sql {
-                Sql::Together(statements) => send(&mut self.connection, &statements).await,
-                Sql::Alone { statement, database, unless_there } => {
-                    let there = is_there(&mut self.connection, &database).await;
-                    match there {
-                        Ok(there) if there == unless_there => Ok(()),
-                        Ok(_) => send(&mut self.connection, &statement).await,
-                        Err(error) => Err(error),
-                    }
+    /// In the order given, until one fails. Not cancel safe between its messages, and safe to run again after any.
+    pub async fn change(&mut self, maker: Maker<'_>, changes: &[Change]) -> Result<(), Error> {
+        let scripts = scripts(maker, changes).await;
+        for batch in batches(scripts.clone()) {
+            let Err(error) = self.send(&batch.message, &changes[batch.changes[0]]).await else { continue };
+            if batch.changes.len() == 1 || error.lost_connection() {
+                return Err(error);
+            }
+            // The transaction is undone and does not say which part of it failed, so its parts go one by one: what can
+            // be done is done, and the error names its own change.
+            let alone: Vec<usize> =
+                batch.changes.iter().copied().collect::<std::collections::BTreeSet<_>>().into_iter().collect();
+            for index in alone {
+                for message in scripts[index].iter().filter(|message| matches!(message, Message::Together(_))) {
+                    self.send(message, &changes[index]).await?;
                 }
-                Sql::Inside { database, statements } => {
-                    let mut inside = self.open_database(&database).await?;
-                    let done = send(&mut inside, &statements).await;
-                    let _ = inside.close().await;
-                    done
-                }
-            };
-            done.map_err(|source| Error::Sql { doing: doing.clone(), source })?;
+            }
         }
         Ok(())
     }
 
-    /// A second look right before the write: the plan may be older than what a person just did. Tells whether the role
-    /// or database is there at all.
-    async fn refuse_foreign(&mut self, maker: Maker<'_>, change: &Change) -> Result<bool, Error> {
-        let (sql, subject, mark) = match change {
-            Change::CreateRole { tenant, role, .. }
-            | Change::SetPassword { tenant, role, .. }
-            | Change::SetLogin { tenant, role, .. }
-            | Change::DropPrivileges { tenant, role }
-            | Change::RevokeMemberships { tenant, role, .. }
-            | Change::SetRoleConnectionLimit { tenant, role, .. } => (
-                ROLE_COMMENT,
-                role_name(tenant, role.as_ref()),
-                format!("o7s1:{}:role:{tenant}:", maker.fleet.as_str()),
-            ),
-            Change::DropRole { tenant, role, .. } | Change::GrantRole { tenant, role, .. } => {
-                (ROLE_COMMENT, role_name(tenant, Some(role)), format!("o7s1:{}:role:{tenant}:", maker.fleet.as_str()))
-            }
-            Change::CreateDatabase { tenant, database, .. } | Change::OpenDatabase { tenant, database } => {
-                (DATABASE_OWNER, database.clone(), tenant.to_string())
-            }
-            Change::RenameDatabase { database, .. } | Change::DropDatabase { database, .. } => {
-                (DATABASE_COMMENT, database.clone(), format!("o7s1:{}:database:", maker.fleet.as_str()))
-            }
-            _ => return Ok(true),
+    async fn send(&mut self, message: &Message, change: &Change) -> Result<(), Error> {
+        let done = match message {
+            Message::Together(sql) | Message::Apart(sql) => send(&mut self.connection, sql).await,
+            Message::Create(sql) => match send(&mut self.connection, sql).await {
+                Err(error) if ALREADY_THERE.contains(&code(&error).as_str()) => Ok(()),
+                done => done,
+            },
+            Message::Inside { database, sql } => match self.open_database(database).await {
+                Ok(mut inside) => {
+                    let done = send(&mut inside, sql).await;
+                    // It is over either way.
+                    let _ = inside.close().await;
+                    done
+                }
+                // A role outlives its database when a person dropped that.
+                Err(Error::Sql { source, .. }) if code(&source) == NO_SUCH_DATABASE && is_drop(change) => {
+                    send(&mut self.connection, sql).await
+                }
+                Err(error) => return Err(error),
+            },
         };
-        let found =
-            sqlx::query_scalar::<_, Option<String>>(sql).bind(&subject).fetch_optional(&mut self.connection).await;
-        let found = found.map_err(|source| Error::Sql { doing: format!("look at {subject}"), source })?;
-        match found {
-            Some(comment) if !comment.as_deref().unwrap_or("").starts_with(&mark) => {
-                Err(Error::Foreign { what: format!("`{subject}`") })
-            }
-            found => Ok(found.is_some()),
-        }
+        done.map_err(|source| explain(change, source))
     }
 }
 
-const ROLE_COMMENT: &str = "SELECT shobj_description(oid, 'pg_authid') FROM pg_authid WHERE rolname = $1";
-const DATABASE_OWNER: &str = "SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = $1";
-const DATABASE_COMMENT: &str = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = $1";
+fn is_drop(change: &Change) -> bool {
+    matches!(change, Change::DropRole { .. })
+}
 
-async fn is_there(connection: &mut PgConnection, database: &str) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)")
-        .bind(database)
-        .fetch_one(connection)
-        .await
+/// Half a millisecond of hashing for each password: off the threads that answer others, at most one a connection.
+async fn scripts(maker: Maker<'_>, changes: &[Change]) -> Vec<Vec<Message>> {
+    let (keys, fleet, owned) = (maker.keys.clone(), maker.fleet.clone(), changes.to_vec());
+    let work = move || {
+        let maker = Maker { keys: &keys, fleet: &fleet };
+        owned.iter().map(|change| messages(maker, change)).collect()
+    };
+    // The only way to fail is a panic inside, and then it is ours.
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
 /// One message of the simple protocol: Postgres runs its statements as one transaction.
@@ -111,218 +104,16 @@ async fn send(connection: &mut PgConnection, statements: &str) -> Result<(), sql
     connection.execute(sqlx::raw_sql(AssertSqlSafe(statements.to_owned()))).await.map(drop)
 }
 
-fn credential(tenant: &TenantId, role: Option<&RoleName>, generation: u32) -> Credential {
-    Credential::Tenant { tenant: tenant.clone(), role: role.cloned(), generation }
+fn code(error: &sqlx::Error) -> String {
+    error.as_database_error().and_then(|error| error.code()).unwrap_or_default().into_owned()
 }
 
-/// The comment on a role, as an SQL literal. A declared role gets its grants recorded when they are given.
-fn role_mark(
-    maker: Maker<'_>,
-    tenant: &TenantId,
-    role: Option<&RoleName>,
-    generation: u32,
-    verifier: &Verifier,
-    grants: &str,
-) -> String {
-    let marker = RoleMarker {
-        fleet: maker.fleet.clone(),
-        tenant: tenant.clone(),
-        role: role.cloned(),
-        generation,
-        verifier: maker.keys.fingerprint(verifier.as_str()),
-        grants: grants.to_owned(),
-    };
-    text(&marker.to_string())
-}
-
-fn statements(maker: Maker<'_>, change: &Change) -> Vec<Sql> {
-    let together = |sql: String| vec![Sql::Together(sql)];
-    let alter = |tenant: &TenantId, role: &Option<RoleName>, what: &str| {
-        together(format!("ALTER ROLE {} {what}", name(&role_name(tenant, role.as_ref()))))
-    };
-    match change {
-        Change::CreateRole { tenant, role, generation, connection_limit, login } => {
-            together(create_role(maker, (tenant, role.as_ref(), *generation), *connection_limit, *login))
-        }
-        Change::CreateDatabase { tenant, database, connection_limit } => vec![Sql::Alone {
-            // template0, so that nothing a person put into template1 reaches tenants; closed until it is marked.
-            statement: format!(
-                "CREATE DATABASE {} OWNER {} TEMPLATE template0 ALLOW_CONNECTIONS false CONNECTION LIMIT {connection_limit}",
-                name(database),
-                name(tenant.as_str())
-            ),
-            database: database.clone(),
-            unless_there: true,
-        }],
-        Change::OpenDatabase { tenant, database } => {
-            let mark = DatabaseMarker { fleet: maker.fleet.clone(), tenant: tenant.clone() };
-            let (database, mark) = (name(database), text(&mark.to_string()));
-            together(format!(
-                "REVOKE ALL ON DATABASE {database} FROM PUBLIC; COMMENT ON DATABASE {database} IS {mark}; \
-                 ALTER DATABASE {database} ALLOW_CONNECTIONS true"
-            ))
-        }
-        Change::GrantRole { tenant, database, role, grants } => grant(tenant, database, role, *grants),
-        Change::SetPassword { tenant, role, generation } => {
-            together(set_password(maker, tenant, role.as_ref(), *generation))
-        }
-        Change::SetLogin { tenant, role, login } => alter(tenant, role, if *login { "LOGIN" } else { "NOLOGIN" }),
-        Change::DropPrivileges { tenant, role } => {
-            alter(tenant, role, "NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS")
-        }
-        Change::RevokeMemberships { tenant, role, member_of } => {
-            let member = name(&role_name(tenant, role.as_ref()));
-            let revokes = member_of.iter().map(|group| format!("REVOKE {} FROM {member}", name(group)));
-            together(revokes.collect::<Vec<_>>().join("; "))
-        }
-        Change::SetRoleConnectionLimit { tenant, role, limit } => {
-            alter(tenant, role, &format!("CONNECTION LIMIT {limit}"))
-        }
-        Change::SetDatabaseConnectionLimit { database, limit } => {
-            together(format!("ALTER DATABASE {} CONNECTION LIMIT {limit}", name(database)))
-        }
-        Change::SetStatementTimeout { database, ms: Some(ms) } => {
-            together(format!("ALTER DATABASE {} SET statement_timeout = {ms}", name(database)))
-        }
-        Change::SetStatementTimeout { database, ms: None } => {
-            together(format!("ALTER DATABASE {} RESET statement_timeout", name(database)))
-        }
-        Change::SetOwner { database, tenant } => {
-            together(format!("ALTER DATABASE {} OWNER TO {}", name(database), name(tenant.as_str())))
-        }
-        Change::EndConnections { database } => {
-            let database = text(database);
-            together(format!(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {database} AND pid <> pg_backend_pid()"
-            ))
-        }
-        Change::CloseToPublic { database } => {
-            together(format!("REVOKE CONNECT, TEMPORARY ON DATABASE {} FROM PUBLIC", name(database)))
-        }
-        Change::DropRole { .. } | Change::RenameDatabase { .. } | Change::DropDatabase { .. } => {
-            removal(maker, change)
-        }
-    }
-}
-
-/// Role, rights, password and mark in one transaction; again, it brings an existing role of ours to the same state.
-fn create_role(
-    maker: Maker<'_>,
-    (tenant, role, generation): (&TenantId, Option<&RoleName>, u32),
-    limit: u32,
-    login: bool,
-) -> String {
-    let full = role_name(tenant, role);
-    let verifier = Verifier::of(maker.keys, &credential(tenant, role, generation));
-    let login = if login { "LOGIN" } else { "NOLOGIN" };
-    let options = format!(
-        "{login} NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS CONNECTION LIMIT {limit} PASSWORD {}",
-        text(verifier.as_str())
-    );
-    // A declared role has no grants yet; the word is set when they are given.
-    let grants = if role.is_none() { "owner" } else { "none" };
-    let (quoted, literal) = (name(&full), text(&full));
-    let mark = role_mark(maker, tenant, role, generation, &verifier, grants);
-    format!(
-        "DO $o7s$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = {literal}) THEN CREATE ROLE {quoted}; END IF; \
-         END $o7s$; ALTER ROLE {quoted} {options}; COMMENT ON ROLE {quoted} IS {mark}"
-    )
-}
-
-/// Keeps what the mark says of grants. The mark is text of ours, split at its colons.
-fn set_password(maker: Maker<'_>, tenant: &TenantId, role: Option<&RoleName>, generation: u32) -> String {
-    let full = role_name(tenant, role);
-    let verifier = Verifier::of(maker.keys, &credential(tenant, role, generation));
-    let mark = role_mark(maker, tenant, role, generation, &verifier, "");
-    let (quoted, literal) = (name(&full), text(&full));
-    format!(
-        "ALTER ROLE {quoted} PASSWORD {}; DO $o7s$ BEGIN EXECUTE format('COMMENT ON ROLE %I IS %L', {literal}, {mark} || \
-         split_part((SELECT shobj_description(oid, 'pg_authid') FROM pg_authid WHERE rolname = {literal}), ':', 8)); \
-         END $o7s$",
-        text(verifier.as_str())
-    )
-}
-
-/// Rights on what is there and, by default privileges, on what the owner makes later. Recorded in the mark last, so
-/// that a crash in between grants again. `pg_read_all_data` would be shorter and let a tenant read `pg_authid`.
-fn grant(tenant: &TenantId, database: &str, role: &RoleName, grants: Grants) -> Vec<Sql> {
-    let full = role_name(tenant, Some(role));
-    let (quoted, owner, literal) = (name(&full), name(tenant.as_str()), text(&full));
-    let (tables, sequences) = match grants {
-        Grants::Read => ("SELECT", "SELECT"),
-        Grants::Write => ("SELECT, INSERT, UPDATE, DELETE", "USAGE, SELECT, UPDATE"),
-    };
-    let connect = format!("GRANT CONNECT ON DATABASE {} TO {quoted}", name(database));
-    let inside = format!(
-        "DO $o7s$ DECLARE s text; BEGIN FOR s IN SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> \
-         'information_schema' LOOP EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA %I FROM %I', s, {literal}); \
-         EXECUTE format('REVOKE ALL ON ALL SEQUENCES IN SCHEMA %I FROM %I', s, {literal}); \
-         EXECUTE format('GRANT USAGE ON SCHEMA %I TO %I', s, {literal}); \
-         EXECUTE format('GRANT {tables} ON ALL TABLES IN SCHEMA %I TO %I', s, {literal}); \
-         EXECUTE format('GRANT {sequences} ON ALL SEQUENCES IN SCHEMA %I TO %I', s, {literal}); END LOOP; END $o7s$; \
-         ALTER DEFAULT PRIVILEGES FOR ROLE {owner} REVOKE ALL ON TABLES FROM {quoted}; \
-         ALTER DEFAULT PRIVILEGES FOR ROLE {owner} REVOKE ALL ON SEQUENCES FROM {quoted}; \
-         ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT USAGE ON SCHEMAS TO {quoted}; \
-         ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT {tables} ON TABLES TO {quoted}; \
-         ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT {sequences} ON SEQUENCES TO {quoted}"
-    );
-    let record = format!(
-        "DO $o7s$ DECLARE m text[] := string_to_array((SELECT shobj_description(oid, 'pg_authid') FROM pg_authid WHERE rolname = \
-         {literal}), ':'); BEGIN m[8] := {}; EXECUTE format('COMMENT ON ROLE %I IS %L', {literal}, array_to_string(m, ':')); \
-         END $o7s$",
-        text(grants.as_str())
-    );
-    vec![
-        Sql::Together(connect),
-        Sql::Inside { database: database.to_owned(), statements: inside },
-        Sql::Together(record),
-    ]
-}
-
-fn removal(maker: Maker<'_>, change: &Change) -> Vec<Sql> {
-    match change {
-        Change::DropRole { tenant, database, role } => {
-            let (quoted, owner) = (name(&role_name(tenant, Some(role))), name(tenant.as_str()));
-            vec![
-                Sql::Together(format!("ALTER ROLE {quoted} NOLOGIN")),
-                // What it made goes to the tenant; what it was granted goes away.
-                Sql::Inside {
-                    database: database.clone(),
-                    statements: format!("REASSIGN OWNED BY {quoted} TO {owner}; DROP OWNED BY {quoted}"),
-                },
-                Sql::Together(format!("DROP ROLE IF EXISTS {quoted}")),
-            ]
-        }
-        Change::RenameDatabase { database, to } => {
-            let (from, quoted) = (name(database), name(to));
-            vec![
-                Sql::Alone {
-                    statement: format!("ALTER DATABASE {from} ALLOW_CONNECTIONS false"),
-                    database: database.clone(),
-                    unless_there: false,
-                },
-                Sql::Together(format!(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {}",
-                    text(database)
-                )),
-                Sql::Alone {
-                    statement: format!("ALTER DATABASE {from} RENAME TO {quoted}"),
-                    database: database.clone(),
-                    unless_there: false,
-                },
-            ]
-        }
-        Change::DropDatabase { tenant, database } => {
-            let mark = text(&format!("o7s1:{}:role:{tenant}:%", maker.fleet.as_str()));
-            vec![
-                Sql::Together(format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", name(database))),
-                Sql::Together(format!(
-                    "DO $o7s$ DECLARE r text; BEGIN FOR r IN SELECT rolname FROM pg_authid WHERE \
-                     shobj_description(oid, 'pg_authid') LIKE {mark} LOOP EXECUTE format('DROP ROLE %I', r); END LOOP; END $o7s$"
-                )),
-            ]
-        }
-        _ => Vec::new(),
+fn explain(change: &Change, source: sqlx::Error) -> Error {
+    let what = source.as_database_error().map(|error| error.message().to_owned()).unwrap_or_default();
+    match code(&source).as_str() {
+        FOREIGN => Error::Foreign { what },
+        MISSING => Error::Missing { what },
+        _ => Error::Sql { doing: describe(change), source },
     }
 }
 
@@ -350,5 +141,38 @@ fn describe(change: &Change) -> String {
         Change::EndConnections { database } => format!("end the connections to {database}"),
         Change::RenameDatabase { database, to } => format!("rename database {database} to {to}"),
         Change::DropDatabase { database, .. } => format!("drop database {database}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(all: Vec<Vec<Message>>) -> Vec<(Vec<usize>, Message)> {
+        batches(all).into_iter().map(|batch| (batch.changes, batch.message)).collect()
+    }
+
+    #[test]
+    fn neighbours_share_a_message_and_nothing_moves_past_what_stands_apart() {
+        let together = |sql: &str| Message::Together(sql.to_owned());
+        let apart = Message::Apart("x".to_owned());
+        let inside = Message::Inside { database: "acme".into(), sql: "y".into() };
+        let all = vec![
+            vec![together("a")],
+            vec![Message::Create("c".into()), together("b")],
+            vec![together("d")],
+            vec![apart.clone(), together("e")],
+            vec![inside.clone(), inside.clone()],
+        ];
+        let wanted = vec![
+            (vec![0], together("a")),
+            (vec![1], Message::Create("c".into())),
+            (vec![1, 2], together("b; d")),
+            (vec![3], apart),
+            (vec![3], together("e")),
+            (vec![4], inside.clone()),
+            (vec![4], inside),
+        ];
+        assert_eq!(shape(all), wanted);
     }
 }

@@ -13,6 +13,9 @@ pub enum Error {
     /// A role or database of this name was not made by us.
     #[error("{what} exists and is not ours")]
     Foreign { what: String },
+    /// Somebody removed it since it was looked at.
+    #[error("{what} is not there any more")]
+    Missing { what: String },
     #[error("cannot {doing}")]
     Sql { doing: String, source: sqlx::Error },
     #[error("what the server answered cannot be read")]
@@ -20,6 +23,23 @@ pub enum Error {
 }
 
 impl Error {
+    /// The session is over; whether its last message took effect is not known.
+    pub(super) fn lost_connection(&self) -> bool {
+        match self {
+            Error::NotListening { .. } | Error::NotEncrypted { .. } => true,
+            Error::Sql { source, .. } => {
+                let ended = source.as_database_error().and_then(|error| error.code());
+                ended.is_some_and(|code| code.starts_with("57P"))
+                    || matches!(source, sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::Tls(_))
+            }
+            Error::WrongPassword { .. }
+            | Error::TooOld { .. }
+            | Error::Foreign { .. }
+            | Error::Missing { .. }
+            | Error::Unreadable { .. } => false,
+        }
+    }
+
     pub fn help(&self) -> &'static str {
         match self {
             Error::NotListening { .. } => "look at the instance's deployment on Railway, then run again",
@@ -29,6 +49,7 @@ impl Error {
             Error::NotEncrypted { .. } => "use the image of the pool's manifest, which offers TLS",
             Error::TooOld { .. } => "use an image of Postgres 15 or later in the pool's manifest",
             Error::Foreign { .. } => "drop or rename it by hand, or name the tenant otherwise",
+            Error::Missing { .. } => "run again: it is made again where it is still wanted",
             Error::Sql { .. } => "run again; if it stays, the server's own words tell what holds it",
             Error::Unreadable { .. } => "run again; if it stays, report it with the version of the server",
         }

@@ -1,11 +1,12 @@
 //! Many tenants at once: groups of changes over a few connections, each group in its order.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 
-use super::change::Maker;
 use super::error::Error;
+use super::script::Maker;
 use super::server::Server;
 use crate::plan::DatabaseChange;
 use crate::tenancy::{Address, FleetUid, Keyring, Secret};
@@ -21,7 +22,8 @@ pub struct Many<'a> {
 }
 
 /// One result a group, in the order given; `done` hears how many are over. A failed group does not stop the others; a
-/// lost connection is opened again for the next group.
+/// lost connection is opened again for the next group. Once no connection comes up, the groups left are not tried: each
+/// would wait for its own deadline.
 pub async fn change_many(
     many: &Many<'_>,
     groups: &[Vec<DatabaseChange>],
@@ -29,12 +31,13 @@ pub async fn change_many(
 ) -> Vec<Result<(), Error>> {
     let mut results: Vec<Option<Result<(), Error>>> = groups.iter().map(|_| None).collect();
     let workers = many.parallel.clamp(1, groups.len().max(1));
-    let next = std::cell::Cell::new(0);
+    let (next, over, down) = (Cell::new(0), Cell::new(0), Cell::new(false));
     let work = |_: usize| async {
         let (mut server, mut finished) = (None, Vec::new());
         while let Some(index) = Some(next.replace(next.get() + 1)).filter(|index| *index < groups.len()) {
-            finished.push((index, change_group(many, &mut server, &groups[index]).await));
-            done(next.get().min(groups.len()));
+            finished.push((index, change_group(many, &down, &mut server, &groups[index]).await));
+            over.set(over.get() + 1);
+            done(over.get());
         }
         if let Some(server) = server {
             Server::close(server).await;
@@ -49,16 +52,30 @@ pub async fn change_many(
     results.into_iter().map(|result| result.unwrap_or(Ok(()))).collect()
 }
 
-async fn change_group(many: &Many<'_>, kept: &mut Option<Server>, changes: &[DatabaseChange]) -> Result<(), Error> {
+async fn change_group(
+    many: &Many<'_>,
+    down: &Cell<bool>,
+    kept: &mut Option<Server>,
+    changes: &[DatabaseChange],
+) -> Result<(), Error> {
     let mut server = match kept.take() {
         Some(server) => server,
-        None => Server::connect(many.address, many.password, many.deadline).await?,
+        None if down.get() => return Err(not_tried(many.address)),
+        None => {
+            let opened = Server::connect(many.address, many.password, many.deadline).await;
+            opened.inspect_err(|_| down.set(true))?
+        }
     };
     let maker = Maker { keys: many.keys, fleet: many.fleet };
-    for change in changes {
-        // A broken connection is not kept, so the next group opens its own.
-        server.change(maker, change).await?;
+    let changed = server.change(maker, changes).await;
+    // A refused change leaves the session as it was; a broken session is not kept, and the next group opens its own.
+    if changed.as_ref().err().is_none_or(|error| !error.lost_connection()) {
+        *kept = Some(server);
     }
-    *kept = Some(server);
-    Ok(())
+    changed
+}
+
+fn not_tried(address: &Address) -> Error {
+    let source = std::io::Error::new(std::io::ErrorKind::NotConnected, "not tried again after the first failure");
+    Error::NotListening { address: address.to_string(), source: sqlx::Error::Io(source) }
 }

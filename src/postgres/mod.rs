@@ -3,14 +3,18 @@
 //!
 //! Never touches a role or database without our mark, never sends a password as text (only SCRAM verifiers), and holds
 //! all SQL of the tenants' side.
-//! Read: server (a connection), observe, change (what each change means in SQL), many, then ident and scram.
+//! Read: server (a connection), observe, script and removal (what each change means in SQL, behind the guards of guard),
+//! change (how they are sent), many, then ident and scram.
 
 mod change;
 mod error;
+mod guard;
 mod ident;
 mod many;
 mod observe;
+mod removal;
 mod scram;
+mod script;
 mod server;
 
 pub use error::Error;

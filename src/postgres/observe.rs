@@ -9,13 +9,16 @@ use super::server::Server;
 use crate::plan::{DatabaseLive, RoleLive, RoleMark, ServerLive};
 use crate::tenancy::{DatabaseMarker, FleetUid, Keyring, RoleMarker};
 
+/// What a server comes with: no tenant's, and none of their business.
+pub(super) const SERVER_DATABASES: [&str; 3] = ["postgres", "railway", "template1"];
+
 /// `datacl` NULL means the default, under which PUBLIC may connect. Role 0 in an ACL is PUBLIC.
 const OBSERVE: &str = "SELECT json_build_object(
     'version', current_setting('server_version_num')::int,
     'max_connections', current_setting('max_connections')::int,
     'databases', (SELECT coalesce(json_agg(json_build_object(
         'name', d.datname, 'owner', pg_get_userbyid(d.datdba), 'comment', shobj_description(d.oid, 'pg_database'),
-        'allow', d.datallowconn, 'limit', d.datconnlimit, 'template', d.datistemplate,
+        'allow', d.datallowconn, 'limit', d.datconnlimit,
         'public', d.datacl IS NULL OR EXISTS (SELECT FROM aclexplode(d.datacl) a
             WHERE a.grantee = 0 AND a.privilege_type = 'CONNECT'),
         'settings', (SELECT s.setconfig FROM pg_db_role_setting s WHERE s.setdatabase = d.oid AND s.setrole = 0))), '[]')
@@ -44,7 +47,6 @@ struct Database {
     comment: Option<String>,
     allow: bool,
     limit: i32,
-    template: bool,
     public: bool,
     settings: Option<Vec<String>>,
 }
@@ -95,8 +97,7 @@ enum Kind {
 }
 
 fn database_live(database: Database, fleet: &FleetUid) -> (String, Kind) {
-    let own = ["postgres", "railway"].contains(&database.name.as_str());
-    if own || database.template {
+    if SERVER_DATABASES.contains(&database.name.as_str()) || database.name == "template0" {
         return (database.name, Kind::Servers { open: database.public && database.allow });
     }
     let mark = database.comment.as_deref().and_then(|text| DatabaseMarker::parse(text).ok());

@@ -12,9 +12,10 @@ use crate::tenancy::{Address, Secret};
 /// The oldest server that gives PUBLIC no right to create in `public`.
 const VERSION_MIN: u32 = 150_000;
 
-/// A statement that waits longer for a lock than this has met a person's session; the next run tries again.
-const LOCK_TIMEOUT: &str = "10s";
-const STATEMENT_TIMEOUT: &str = "60s";
+/// A statement that waits longer for a lock has met a person's session, and the next run tries again. A statement whose
+/// client was killed ends within 2 s, before the next run comes.
+const SETTINGS: [(&str, &str); 3] =
+    [("lock_timeout", "10s"), ("statement_timeout", "60s"), ("client_connection_check_interval", "2s")];
 
 pub struct Server {
     pub(super) connection: PgConnection,
@@ -43,7 +44,7 @@ impl Server {
             .database("postgres")
             .ssl_mode(if local { PgSslMode::Prefer } else { PgSslMode::Require })
             .application_name("o7s")
-            .options([("lock_timeout", LOCK_TIMEOUT), ("statement_timeout", STATEMENT_TIMEOUT)])
+            .options(SETTINGS)
             .disable_statement_logging();
         let connection = open(&options, deadline).await?;
         let server = Server { connection, options, deadline };

@@ -91,6 +91,11 @@ impl fmt::Display for DatabaseMarker {
 }
 
 impl DatabaseMarker {
+    /// How the mark of each of the fleet's databases begins.
+    pub fn prefix(fleet: &FleetUid) -> String {
+        format!("{FORMAT}:{}:database:", fleet.as_str())
+    }
+
     pub fn parse(text: &str) -> Result<DatabaseMarker, Unreadable> {
         let [fleet, "database", tenant] = fields(text)?[..] else { return Err(Unreadable::NoMarker) };
         let tenant = TenantId::parse(tenant).map_err(|_| Unreadable::NoMarker)?;
@@ -122,6 +127,21 @@ impl fmt::Display for RoleMarker {
 }
 
 impl RoleMarker {
+    /// How the mark of each of the fleet's roles begins.
+    pub fn prefix_of_fleet(fleet: &FleetUid) -> String {
+        format!("{FORMAT}:{}:role:", fleet.as_str())
+    }
+
+    /// How the mark of each role of `tenant` begins, whatever its generation.
+    pub fn prefix_of_tenant(fleet: &FleetUid, tenant: &TenantId) -> String {
+        format!("{}{tenant}:", RoleMarker::prefix_of_fleet(fleet))
+    }
+
+    /// How the mark of this very role begins.
+    pub fn prefix(fleet: &FleetUid, tenant: &TenantId, role: Option<&RoleName>) -> String {
+        format!("{}{}:", RoleMarker::prefix_of_tenant(fleet, tenant), role.map_or("", RoleName::as_str))
+    }
+
     pub fn parse(text: &str) -> Result<RoleMarker, Unreadable> {
         let [fleet, "role", tenant, role, generation, verifier, grants] = fields(text)?[..] else {
             return Err(Unreadable::NoMarker);
@@ -164,6 +184,27 @@ mod tests {
             grants: "read".into(),
         };
         assert_eq!(RoleMarker::parse(&marker.to_string()), Ok(marker));
+    }
+
+    #[test]
+    fn a_prefix_tells_apart_tenants_and_roles_of_which_one_begins_with_the_other() {
+        let (acme, acme_b) = (TenantId::parse("acme").expect("valid"), TenantId::parse("acme-b").expect("valid"));
+        let reader = RoleName::parse("reader").expect("valid");
+        let marker = RoleMarker {
+            fleet: uid(),
+            tenant: acme_b.clone(),
+            role: Some(reader.clone()),
+            generation: 1,
+            verifier: Fingerprint::from_stored("ab"),
+            grants: "read".into(),
+        };
+        let text = marker.to_string();
+        assert!(text.starts_with(&RoleMarker::prefix(&uid(), &acme_b, Some(&reader))));
+        assert!(text.starts_with(&RoleMarker::prefix_of_tenant(&uid(), &acme_b)));
+        assert!(!text.starts_with(&RoleMarker::prefix_of_tenant(&uid(), &acme)));
+        assert!(!text.starts_with(&RoleMarker::prefix(&uid(), &acme_b, None)));
+        let database = DatabaseMarker { fleet: uid(), tenant: acme };
+        assert!(database.to_string().starts_with(&DatabaseMarker::prefix(&uid())));
     }
 
     #[test]

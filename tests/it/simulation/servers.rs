@@ -136,7 +136,8 @@ pub fn apply(server: &mut ServerLive, change: &Change) {
         }
         Change::CreateDatabase { tenant, database, connection_limit } => {
             let fresh = || half_made(tenant, *connection_limit);
-            server.databases.entry(database.clone()).or_insert_with(fresh);
+            let live = server.databases.entry(database.clone()).or_insert_with(fresh);
+            live.connection_limit = signed(*connection_limit);
         }
         Change::OpenDatabase { tenant, database } => with_database(server, database, |live| {
             live.tenant = Some(tenant.clone());
