@@ -296,3 +296,12 @@ fn the_first_line_of_an_error_is_never_wrapped_and_holds_no_control_character() 
         assert!(!text.chars().any(|c| c.is_control() && c != '\n'), "{text:?}");
     }
 }
+
+/// Found by a law: nobody else reads such a document, so this must be an error of its own.
+#[test]
+fn a_misspelt_kind_is_an_error_and_not_a_document_without_one() {
+    for text in ["0kind: ", "knid: Tenant\n"] {
+        let problems = load(&[Source { path: "a.yaml".into(), text: text.to_owned() }]).expect_err("no manifest");
+        assert!(problems.render().contains("did you mean `kind`?"), "{}", problems.render());
+    }
+}

@@ -147,9 +147,8 @@ impl<'a> Reader<'a> {
     }
 
     fn refuse_alias(&self, mark: Mark, what: &str) {
-        let line: Vec<char> = self.file.line(mark.line).chars().collect();
-        let start = (mark.col as usize - 1).min(line.len());
-        let word: String = line[start..].iter().take(mark.width as usize).collect();
+        let line = self.file.line(mark.line).chars();
+        let word: String = line.skip(mark.col as usize - 1).take(mark.width as usize).collect();
         let help = "write the value out; what many tenants share belongs into their Tier";
         self.report.add(self.file, mark, Code::Alias, format!("{what} {} is refused", quote(&word)), help);
     }

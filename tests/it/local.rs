@@ -13,9 +13,9 @@ const IMAGE: &str = "ghcr.io/railwayapp-templates/postgres-ssl:17";
 const MOUNT: &str = "/var/lib/postgresql/data";
 
 /// Ended with its databases when the test is over, however that ends.
-struct Railway {
-    data: tempfile::TempDir,
-    exports: BTreeMap<String, String>,
+pub struct Railway {
+    pub data: tempfile::TempDir,
+    pub exports: BTreeMap<String, String>,
 }
 
 fn o7s(data: &Path, args: &[&str]) -> Output {
@@ -43,7 +43,7 @@ impl Drop for Railway {
 }
 
 impl Railway {
-    fn up(args: &[&str]) -> Railway {
+    pub fn up(args: &[&str]) -> Railway {
         let data = open_folder();
         let exports = Railway::start(data.path(), args);
         Railway { data, exports }
@@ -61,11 +61,11 @@ impl Railway {
         assert_eq!(exports, self.exports, "key, token and ports survive");
     }
 
-    fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         self.data.path()
     }
 
-    fn status(&self) -> Value {
+    pub fn status(&self) -> Value {
         let answer = o7s(self.path(), &["status", "--format", "json"]);
         assert!(answer.status.success(), "{}", text(&answer.stderr));
         serde_json::from_slice(&answer.stdout).expect("JSON")
@@ -83,7 +83,7 @@ impl Railway {
         request.json(&json!({ "query": query, "variables": variables })).send().await?.json().await
     }
 
-    async fn ok(&self, query: &str, variables: Value) -> Value {
+    pub async fn ok(&self, query: &str, variables: Value) -> Value {
         let mut body = self.send(query, variables).await.expect("an answer");
         assert_eq!(body.get("errors"), None, "{query}");
         body["data"].take()

@@ -16,6 +16,8 @@ mod price_tables;
 #[cfg(feature = "local")]
 mod railway_client;
 #[cfg(feature = "local")]
+mod real;
+#[cfg(feature = "local")]
 mod simulation;
 #[cfg(feature = "local")]
 mod store;
