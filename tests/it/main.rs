@@ -2,6 +2,8 @@
 
 #[cfg(feature = "local")]
 mod cluster;
+#[cfg(feature = "local")]
+mod cut;
 mod error_page;
 #[cfg(feature = "local")]
 mod far;

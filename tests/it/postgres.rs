@@ -9,6 +9,7 @@ use ogelnates::postgres::{Error, Many, Server, change_many};
 use ogelnates::tenancy::{Address, Credential, FleetName, FleetUid, Keyring, RoleName, Secret, TenantId};
 use sqlx::{Connection as _, PgConnection};
 
+use crate::cut::Wire;
 use crate::simulation::apply;
 use crate::support::{self, execute};
 
@@ -45,7 +46,11 @@ impl Place {
     }
 
     async fn change(&self, changes: &[Change]) -> Result<(), Error> {
-        let address = self.address();
+        self.change_through(self.server.port, changes).await
+    }
+
+    async fn change_through(&self, port: u16, changes: &[Change]) -> Result<(), Error> {
+        let address = Address { port, ..self.address() };
         let many = Many {
             address: &address,
             password: &self.server.password,
@@ -173,6 +178,55 @@ async fn a_run_that_was_killed_after_any_change_is_finished_by_running_all_of_th
     }
 }
 
+/// Everything that happens to a tenant, from its first role to its last.
+fn whole_life(tenant: &TenantId) -> Vec<Vec<Change>> {
+    let (owner, database, to) = (tenant.clone(), tenant.to_string(), format!("zz_deleted_1_{tenant}"));
+    let rotate = |role| Change::SetPassword { tenant: owner.clone(), role, generation: 2 };
+    vec![
+        new_tenant(tenant),
+        vec![rotate(None), rotate(Some(role("reader")))],
+        vec![
+            Change::SetLogin { tenant: owner.clone(), role: None, login: false },
+            Change::EndConnections { database: database.clone() },
+        ],
+        vec![Change::DropRole { tenant: owner.clone(), database: database.clone(), role: role("reader") }],
+        vec![Change::RenameDatabase { database, to: to.clone() }],
+        vec![Change::DropDatabase { tenant: owner, database: to }],
+    ]
+}
+
+#[tokio::test]
+async fn a_client_killed_after_any_statement_is_followed_by_one_that_finishes() {
+    let place = Place::open().await;
+    let mut wanted = Vec::new();
+    let smooth = tenant();
+    for stage in whole_life(&smooth) {
+        place.changed(&stage).await;
+        wanted.push(anonymous(place.look(&smooth).await, &smooth));
+    }
+    let mut cuts = 0;
+    for (stage, wanted) in wanted.iter().enumerate() {
+        for statements in 0.. {
+            let tenant = tenant();
+            let life = whole_life(&tenant);
+            for before in &life[..stage] {
+                place.changed(before).await;
+            }
+            let wire = Wire::cut_after(statements, place.server.port).await;
+            let killed = place.change_through(wire.port, &life[stage]).await;
+            place.changed(&life[stage]).await;
+            let live = anonymous(place.look(&tenant).await, &tenant);
+            assert_eq!(live, *wanted, "stage {stage} cut after {statements}");
+            match killed {
+                Ok(()) => break,
+                Err(error) => assert!(matches!(error, Error::Sql { .. } | Error::NotListening { .. }), "{error:?}"),
+            }
+            cuts += 1;
+        }
+    }
+    assert!(cuts > 12, "the wire was cut only {cuts} times");
+}
+
 fn anonymous(live: ServerLive, tenant: &TenantId) -> String {
     format!("{live:?}").replace(tenant.as_str(), "T")
 }
@@ -295,6 +349,96 @@ async fn what_is_not_ours_is_refused_and_stays_as_it_is() {
     }
     let port = place.server.port;
     PgConnection::connect(&format!("postgresql://{acme}:theirs@127.0.0.1:{port}/{acme}")).await.expect("as it was");
+}
+
+#[tokio::test]
+async fn nobody_elses_role_or_database_is_changed_whatever_the_plan_says() {
+    let (place, acme, beta) = (Place::open().await, tenant(), tenant());
+    place.changed(&new_tenant(&acme)).await;
+    let mut admin = place.server.connect("postgres").await;
+    // `beta` has a role of ours; the database of that name is a person's.
+    let owner = new_tenant(&beta).remove(0);
+    place.changed(std::slice::from_ref(&owner)).await;
+    execute(&mut admin, &format!("CREATE DATABASE \"{beta}\"")).await;
+    let (database, to) = (beta.to_string(), format!("zz_deleted_1_{beta}"));
+    let before = place.look(&beta).await;
+    for change in [
+        Change::SetOwner { database: database.clone(), tenant: beta.clone() },
+        Change::SetStatementTimeout { database: database.clone(), ms: Some(1) },
+        Change::SetDatabaseConnectionLimit { database: database.clone(), limit: 1 },
+        Change::EndConnections { database: database.clone() },
+        Change::RenameDatabase { database: database.clone(), to },
+        Change::DropDatabase { tenant: beta.clone(), database: database.clone() },
+        // Ours, and another tenant's.
+        Change::OpenDatabase { tenant: beta.clone(), database: acme.to_string() },
+        Change::DropDatabase { tenant: beta.clone(), database: acme.to_string() },
+    ] {
+        let error = place.change(std::slice::from_ref(&change)).await.expect_err("foreign");
+        assert!(matches!(error, Error::Foreign { .. }), "{change:?}: {error:?}");
+    }
+    assert_eq!(place.look(&beta).await, before);
+    place.login(&acme, None, 1, acme.as_str()).await.expect("as it was");
+}
+
+#[tokio::test]
+async fn an_owner_who_overwrites_the_mark_of_the_database_stays_within_reach() {
+    let (place, acme) = (Place::open().await, tenant());
+    place.changed(&new_tenant(&acme)).await;
+    let wanted = place.look(&acme).await;
+    let mut own = place.login(&acme, None, 1, acme.as_str()).await.expect("its own database");
+    execute(&mut own, &format!("COMMENT ON DATABASE \"{acme}\" IS 'free'")).await;
+    let lock_out = [
+        Change::SetLogin { tenant: acme.clone(), role: None, login: false },
+        Change::EndConnections { database: acme.to_string() },
+    ];
+    place.changed(&lock_out).await;
+    assert!(sqlx::query("SELECT 1").execute(&mut own).await.is_err(), "its session was ended");
+    place.login(&acme, None, 1, acme.as_str()).await.expect_err("locked out");
+    place.changed(&[Change::SetLogin { tenant: acme.clone(), role: None, login: true }]).await;
+    place.changed(&[Change::OpenDatabase { tenant: acme.clone(), database: acme.to_string() }]).await;
+    assert_eq!(place.look(&acme).await, wanted);
+}
+
+#[tokio::test]
+async fn memberships_go_whoever_gave_them() {
+    let (place, acme, beta) = (Place::open().await, tenant(), tenant());
+    place.changed(&new_tenant(&acme)).await;
+    place.changed(&new_tenant(&beta)).await;
+    let mut admin = place.server.connect("postgres").await;
+    // beta's owner gives acme its own rights, as only an owner with the admin option can since version 16.
+    let giver = format!("\"{beta}_reader\"");
+    execute(&mut admin, &format!("GRANT \"{beta}\" TO {giver} WITH ADMIN OPTION; SET ROLE {giver}")).await;
+    execute(&mut admin, &format!("GRANT \"{beta}\" TO \"{acme}\"; RESET ROLE; GRANT pg_monitor TO \"{acme}\"")).await;
+    let member_of = place.look(&acme).await.roles[acme.as_str()].member_of.clone();
+    assert_eq!(member_of, ["pg_monitor".to_owned(), beta.to_string()]);
+    place.changed(&[Change::RevokeMemberships { tenant: acme.clone(), role: None, member_of }]).await;
+    assert!(place.look(&acme).await.roles[acme.as_str()].member_of.is_empty());
+}
+
+#[tokio::test]
+async fn a_role_that_is_dropped_leaves_what_it_made_to_its_tenant() {
+    let (place, acme) = (Place::open().await, tenant());
+    place.changed(&new_tenant(&acme)).await;
+    let mut own = place.login(&acme, None, 1, acme.as_str()).await.expect("its own database");
+    execute(&mut own, &format!("GRANT CREATE ON SCHEMA public TO \"{acme}_reader\"")).await;
+    let mut reader = place.login(&acme, Some(&role("reader")), 1, acme.as_str()).await.expect("the reader");
+    execute(&mut reader, "CREATE TABLE kept AS SELECT 7 AS v").await;
+    let drop = Change::DropRole { tenant: acme.clone(), database: acme.to_string(), role: role("reader") };
+    place.changed(std::slice::from_ref(&drop)).await;
+    assert!(sqlx::query("SELECT 1").execute(&mut reader).await.is_err(), "its session was ended");
+    let kept: i32 = sqlx::query_scalar("SELECT v FROM kept").fetch_one(&mut own).await.expect("the owner's now");
+    assert_eq!(kept, 7);
+}
+
+#[tokio::test]
+async fn one_bad_change_does_not_take_its_neighbours_with_it_and_is_named() {
+    let (place, acme) = (Place::open().await, tenant());
+    place.changed(&new_tenant(&acme)).await;
+    let limit = |limit| Change::SetRoleConnectionLimit { tenant: acme.clone(), role: None, limit };
+    let missing = Change::SetLogin { tenant: acme.clone(), role: Some(role("nobody")), login: true };
+    let error = place.change(&[limit(3), missing, limit(4)]).await.expect_err("no such role");
+    assert_eq!(error.to_string(), format!("role `{acme}_nobody` is not there any more"));
+    assert_eq!(place.look(&acme).await.roles[acme.as_str()].connection_limit, 3, "what came before it is done");
 }
 
 #[tokio::test]
