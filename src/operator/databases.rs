@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::stream::{self, StreamExt as _};
 use tokio::time::{Instant, sleep};
 
 use super::apply::Run;
@@ -78,10 +79,21 @@ pub(super) async fn carry_out<C: Control, S: Servers>(
         // Before anything is made: a database must never be somewhere that nobody remembers.
         run.control.save_placements(&placements).await?;
     }
-    for (instance, groups) in by_instance {
-        change_one(run, &instance, groups).await?;
+    let shared = &*run;
+    let work =
+        by_instance.into_iter().map(|(instance, groups)| async move { change_one(shared, &instance, groups).await });
+    let all: Vec<Results> = stream::iter(work).buffer_unordered(INSTANCES_AT_ONCE).collect().await;
+    let mut stopped = Ok(());
+    for results in all {
+        for (address, result) in results.done {
+            match result {
+                Ok(()) => run.report.done(&address),
+                Err(failure) => run.report.failed(&address, failure.into()),
+            }
+        }
+        stopped = stopped.and(results.stopped);
     }
-    Ok(())
+    stopped
 }
 
 async fn intend<C: Control, S: Servers>(
@@ -101,27 +113,34 @@ async fn intend<C: Control, S: Servers>(
 
 /// Slices keep a stop request from waiting for a thousand tenants.
 const SLICE: usize = 64;
+/// Servers worked on at the same time.
+const INSTANCES_AT_ONCE: usize = 4;
+
+/// By address, and whether a stop request ended the work early.
+struct Results {
+    done: Vec<(String, Result<(), ServerFailure>)>,
+    stopped: Result<(), Error>,
+}
 
 async fn change_one<C: Control, S: Servers>(
-    run: &mut Run<'_, C, S>,
+    run: &Run<'_, C, S>,
     instance: &InstanceName,
     groups: Vec<Group<'_>>,
-) -> Result<(), Error> {
-    let Some(address) = run.address(instance) else { return Ok(()) };
+) -> Results {
+    let mut results = Results { done: Vec::new(), stopped: Ok(()) };
+    let Some(address) = run.address(instance) else { return results };
     let (total, mut before) = (groups.len(), 0);
     for slice in groups.chunks(SLICE) {
-        run.door.go_on()?;
+        results.stopped = run.door.go_on();
+        if results.stopped.is_err() {
+            break;
+        }
         let changes: Vec<Vec<DatabaseChange>> = slice.iter().map(|group| group.changes.clone()).collect();
         let progress = run.door.progress;
         let show = |done: usize| progress(&format!("databases on {instance}: {} of {total}", before + done));
-        let results = run.servers.change(instance, &address, &changes, &show).await;
-        for (group, result) in slice.iter().zip(results) {
-            match result {
-                Ok(()) => run.report.done(&group.action.address),
-                Err(failure) => run.report.failed(&group.action.address, failure.into()),
-            }
-        }
+        let outcomes = run.servers.change(instance, &address, &changes, &show).await;
+        results.done.extend(slice.iter().map(|group| group.action.address.clone()).zip(outcomes));
         before += slice.len();
     }
-    Ok(())
+    results
 }

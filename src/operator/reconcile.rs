@@ -12,8 +12,8 @@ use super::record;
 use super::world::{Control, Door, Servers};
 use crate::manifest::Desired;
 use crate::plan::{
-    Consent, ControlLive, Deployment, InstanceState, Live, Ownership, Placement, Plan, RailwayLive, check, plan,
-    router_spec,
+    Consent, ControlLive, Deployment, InstanceState, Live, Ownership, Placement, Plan, RailwayLive, Step, check,
+    plan, router_spec,
 };
 use crate::store::FleetRow;
 use crate::tenancy::TenantId;
@@ -86,14 +86,20 @@ async fn carry_out<C: Control, S: Servers>(
     }
     run.verdict = verdict(&run.plan, Some(&run.report));
     // A run checks itself: what it just did must be what a fresh look wants.
+    // Railway itself is read again only if this run changed it.
+    let railway = (!changes_railway(&run.plan)).then(|| live.railway.clone());
     let (_, control_live) = control.load().await?;
-    let after = observe(door, servers, None, control_live).await?;
+    let after = observe(door, servers, railway, control_live).await?;
     let rest = checked_plan(desired, &after, door, consent)?;
     if !rest.is_empty() {
         run.rest = Some(rest);
         run.verdict = Verdict::Partial;
     }
     Ok(())
+}
+
+fn changes_railway(plan: &Plan) -> bool {
+    plan.actions.iter().any(|action| matches!(action.step, Step::Instance(_) | Step::Publish { .. }))
 }
 
 /// What no plan shows, because nobody waits for it: the rebuilt memory of a lost control database, and the manifests

@@ -12,6 +12,8 @@ use crate::tenancy::{Credential, InstanceName, Keyring, Secret};
 /// Connections kept back from tenants: Postgres' own three, the operator, moves and a person with psql.
 pub const RESERVED_CONNECTIONS: u32 = 10;
 const CONNECTIONS_MIN: u32 = 100;
+/// A pool may be made before its tenants, and more connections later mean a restart; an unused slot costs some 20 kB.
+const CONNECTIONS_PER_TENANT_MIN: u32 = 5;
 /// Above it the connection slots alone cost some 100 MB; a pool that wants more says so with `maxConnections`.
 const CONNECTIONS_DERIVED_MAX: u32 = 5_000;
 
@@ -94,15 +96,16 @@ pub fn instance_spec(pool: &Pool, desired: &Desired, name: &InstanceName, live_c
     }
 }
 
-/// Room for a full instance of the pool's largest tenants.
+/// Room for a full instance of the pool's largest tenants, or of tenants that come to it later.
 pub fn derived_max_connections(pool: &Pool, desired: &Desired) -> u32 {
     let of_tiers = desired.tiers.values().filter(|tier| tier.pool.as_ref() == Some(&pool.name));
     let of_tenants = desired.tenants.values().filter(|tenant| tenant.pool == pool.name);
     let largest = of_tiers
         .map(|tier| tier.limits.server_connections)
         .chain(of_tenants.map(|tenant| tenant.limits.server_connections))
+        .chain([CONNECTIONS_PER_TENANT_MIN])
         .max()
-        .unwrap_or(1);
+        .unwrap_or(CONNECTIONS_PER_TENANT_MIN);
     let wanted = pool.tenants_per_instance.saturating_mul(largest).saturating_add(RESERVED_CONNECTIONS);
     wanted.clamp(CONNECTIONS_MIN, CONNECTIONS_DERIVED_MAX)
 }
