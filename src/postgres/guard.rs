@@ -57,7 +57,13 @@ pub(super) fn database(fleet: &FleetUid, database: &str, tenant: Option<&TenantI
     let (marked, owned) = match tenant {
         Some(tenant) => {
             let mark = DatabaseMarker { fleet: fleet.clone(), tenant: tenant.clone() };
-            let marked = format!("shobj_description(d.oid, 'pg_database') = {}", text(&mark.to_string()));
+            // A tenant can write another one's mark on its own database; whose it is, its owner's mark says then.
+            let marked = format!(
+                "shobj_description(d.oid, 'pg_database') = {}
+                    AND starts_with(shobj_description(r.oid, 'pg_authid'), {}) IS NOT TRUE",
+                text(&mark.to_string()),
+                text(&RoleMarker::prefix_of_fleet(fleet))
+            );
             (marked, text(&RoleMarker::prefix(fleet, tenant, None)))
         }
         None => {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::error::Error;
 use super::server::Server;
 use crate::plan::{DatabaseLive, RoleLive, RoleMark, ServerLive};
-use crate::tenancy::{DatabaseMarker, FleetUid, Keyring, RoleMarker};
+use crate::tenancy::{DatabaseMarker, FleetUid, Keyring, RoleMarker, TenantId};
 
 /// What a server comes with: no tenant's, and none of their business.
 pub(super) const SERVER_DATABASES: [&str; 3] = ["postgres", "railway", "template1"];
@@ -74,8 +74,10 @@ impl Server {
 fn translate(answer: Answer, keys: &Keyring, fleet: &FleetUid) -> ServerLive {
     let mut server =
         ServerLive { version: answer.version, max_connections: answer.max_connections, ..Default::default() };
+    server.roles = answer.roles.into_iter().map(|role| role_live(role, keys, fleet)).collect::<BTreeMap<_, _>>();
     for database in answer.databases {
-        let (name, live) = database_live(database, fleet);
+        let owner = server.roles.get(&database.owner).and_then(|role| role.mark.as_ref()).map(|mark| &mark.tenant);
+        let (name, live) = database_live(database, fleet, owner);
         // Nobody can connect to `template0`; the others hold nothing, and a session there could still read the catalogue.
         match live {
             Kind::Tenants(live) => drop(server.databases.insert(name, live)),
@@ -84,7 +86,6 @@ fn translate(answer: Answer, keys: &Keyring, fleet: &FleetUid) -> ServerLive {
         }
     }
     server.public_databases.sort();
-    server.roles = answer.roles.into_iter().map(|role| role_live(role, keys, fleet)).collect::<BTreeMap<_, _>>();
     server
 }
 
@@ -96,11 +97,14 @@ enum Kind {
     },
 }
 
-fn database_live(database: Database, fleet: &FleetUid) -> (String, Kind) {
+fn database_live(database: Database, fleet: &FleetUid, owner: Option<&TenantId>) -> (String, Kind) {
     if SERVER_DATABASES.contains(&database.name.as_str()) || database.name == "template0" {
         return (database.name, Kind::Servers { open: database.public && database.allow });
     }
     let mark = database.comment.as_deref().and_then(|text| DatabaseMarker::parse(text).ok());
+    // A database's owner can write its comment, and could name another tenant in it; nobody can write a role's. A mark
+    // that the owner's contradicts counts as none, so it is set again.
+    let mark = mark.filter(|mark| owner.is_none_or(|owner| *owner == mark.tenant));
     let timeout = database.settings.into_iter().flatten().find_map(|setting| statement_timeout_ms(&setting));
     let live = DatabaseLive {
         owner: database.owner,

@@ -386,7 +386,13 @@ async fn an_owner_who_overwrites_the_mark_of_the_database_stays_within_reach() {
     place.changed(&new_tenant(&acme)).await;
     let wanted = place.look(&acme).await;
     let mut own = place.login(&acme, None, 1, acme.as_str()).await.expect("its own database");
-    execute(&mut own, &format!("COMMENT ON DATABASE \"{acme}\" IS 'free'")).await;
+    let beta = tenant();
+    // The mark of another tenant of the same fleet, which it can guess from its own.
+    let forged = format!("o7s1:{}:database:{beta}", place.fleet.as_str());
+    execute(&mut own, &format!("COMMENT ON DATABASE \"{acme}\" IS '{forged}'")).await;
+    assert_eq!(place.look(&acme).await.databases[acme.as_str()].tenant, None, "half made, for the plan");
+    let steal = Change::DropDatabase { tenant: beta, database: acme.to_string() };
+    place.change(&[steal]).await.expect_err("named after another tenant");
     let lock_out = [
         Change::SetLogin { tenant: acme.clone(), role: None, login: false },
         Change::EndConnections { database: acme.to_string() },
