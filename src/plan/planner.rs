@@ -63,7 +63,13 @@ pub fn plan(desired: &Desired, live: &Live, keys: &Keyring, consent: &Consent) -
         }
     }
     let mut places = BTreeMap::new();
-    for tenant in desired.tenants.values().filter(|tenant| tenant.state == TenantState::Present) {
+    // A new name with the old one's data still there: a fresh database would look like lost data.
+    let is_rename = |tenant: &Tenant| {
+        let old = tenant.renamed_from.as_ref().is_some_and(|old| remembered.contains_key(old));
+        old && !remembered.contains_key(&tenant.name)
+    };
+    let present = |tenant: &&Tenant| tenant.state == TenantState::Present && !is_rename(tenant);
+    for tenant in desired.tenants.values().filter(present) {
         places.insert(&tenant.name, place_of(tenant, remembered.get(&tenant.name), &mut placer));
     }
     for pool in desired.pools.values().filter(|pool| !pool.paused) {
@@ -74,6 +80,8 @@ pub fn plan(desired: &Desired, live: &Live, keys: &Keyring, consent: &Consent) -
     for tenant in desired.tenants.values() {
         if tenant.paused {
             draft.plan.paused.push(format!("tenant/{}", tenant.name));
+        } else if is_rename(tenant) {
+            refuse_rename(&mut draft, tenant);
         } else if let Some(place) = places.get(&tenant.name) {
             plan_tenant(&mut draft, tenant, place);
         } else {
@@ -102,6 +110,13 @@ fn place_of(tenant: &Tenant, remembered: Option<&Vec<super::live::Placement>>, p
         }
         many => Place::Twice { on: many.iter().map(|place| place.instance.clone()).collect() },
     }
+}
+
+fn refuse_rename(draft: &mut Draft<'_>, tenant: &Tenant) {
+    let cause = tenant.origins.at("metadata.renamedFrom");
+    let message = "renaming a tenant is not built yet; its data stays under the old name".to_owned();
+    let help = "put the old name back until `metadata.renamedFrom` is built";
+    draft.refuse(problem(Code::NotBuilt, format!("tenant/{}", tenant.name), message, help, Some(cause)));
 }
 
 fn plan_tenant(draft: &mut Draft<'_>, tenant: &Tenant, place: &Place) {

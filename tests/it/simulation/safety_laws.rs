@@ -168,6 +168,18 @@ fn another_pool_is_a_move_and_refused() {
     });
 }
 
+#[test]
+fn a_rename_makes_no_empty_database_beside_the_old_one() {
+    simulate(async || {
+        let sim = bootstrapped(&fleet(&["acme", "beta"]), false).await;
+        settle(&sim, &fleet(&["acme", "beta"]), "first").await;
+        let text = fleet_text(&["acme", "beta"]).replace("name: acme }", "name: acme2, renamedFrom: acme }");
+        let done = run(&sim, &manifest(&text)).await;
+        assert_eq!((done.plan.refused[0].code, done.plan.actions.len()), (Code::NotBuilt, 0));
+        assert!(!sim.servers.with("shared-1", |server| server.databases.contains_key("acme2")));
+    });
+}
+
 /// Property 59: nothing is written when the plan would not fit.
 #[test]
 fn a_plan_that_would_break_a_limit_is_not_begun() {
