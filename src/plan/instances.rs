@@ -256,6 +256,9 @@ fn reason_for(
         Deployment::Running | Deployment::Sleeping if needs_address => {
             say(Symbol::Update, ReasonCode::Unfinished, "its address is not recorded".into())
         }
+        Deployment::Running if starts_up(draft, name) => {
+            say(Symbol::Update, ReasonCode::Unfinished, "its server does not answer yet".into())
+        }
         Deployment::Running | Deployment::Sleeping => None,
     }
 }
@@ -278,10 +281,18 @@ fn impossible(service: &ServiceLive, spec: &ServiceSpec) -> Option<(Code, String
     (have != want).then(|| (Code::RegionChange, message(), help))
 }
 
+/// A running deployment means that a container was started. A server that never served a tenant and is silent was begun
+/// by a run that was killed: it is waited for, as that run would have.
+fn starts_up(draft: &Draft<'_>, name: &InstanceName) -> bool {
+    let silent = matches!(draft.live.instances.get(name), Some(InstanceState::Unreachable { .. }));
+    silent && draft.live.control.known && draft.live.control.routes.values().all(|route| route.instance != *name)
+}
+
 fn status_as_is<'a>(draft: &Draft<'a>, name: &InstanceName, service: &ServiceLive) -> Status<'a> {
     match draft.live.instances.get(name) {
         Some(InstanceState::Awake(server)) => Status::Awake(server),
         Some(InstanceState::Asleep) => Status::Unread,
+        Some(InstanceState::Unreachable { .. }) if starts_up(draft, name) => Status::Unread,
         Some(InstanceState::Unreachable { reason }) if service.deployment == Deployment::Running => Status::Down {
             code: Code::InstanceDown,
             why: format!("instance {name} runs but does not answer: {reason}"),

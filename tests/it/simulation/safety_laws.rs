@@ -463,3 +463,26 @@ fn an_unconfirmed_plan_changes_nothing() {
         assert_eq!((sim.mutations_made(), sim.picture()), before);
     });
 }
+
+/// A killed run leaves a container that was started and does not answer yet; the next waits for it as the first would.
+#[test]
+fn a_server_that_is_still_starting_is_waited_for() {
+    simulate(async || {
+        let desired = fleet(&["acme", "beta", "corp"]);
+        for n in 8..20 {
+            let sim = bootstrapped(&desired, false).await;
+            sim.servers.silent_for(9);
+            sim.kill_at(Kill::After(n));
+            let _ = sim.reconcile(&desired).await;
+            sim.quiet();
+            let done = run(&sim, &desired).await;
+            assert_eq!(
+                done.verdict,
+                Verdict::Converged,
+                "killed after {n}: {:?} {:?}",
+                done.plan.blocked,
+                done.report
+            );
+        }
+    });
+}

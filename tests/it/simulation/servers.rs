@@ -25,6 +25,8 @@ pub struct ServersModel {
     began: Instant,
     pub contents: Contents,
     pub max_connections: Cell<u32>,
+    /// Observations that fail first, as while a server starts.
+    silent: Cell<u32>,
 }
 
 fn fresh(max_connections: u32) -> ServerLive {
@@ -44,6 +46,7 @@ impl ServersModel {
             began: Instant::now(),
             contents: Contents::default(),
             max_connections: Cell::new(260),
+            silent: Cell::new(0),
         }
     }
 
@@ -65,6 +68,11 @@ impl ServersModel {
         look(self.contents.borrow_mut().entry(volume).or_insert_with(|| fresh(self.max_connections.get())))
     }
 
+    /// The next `observations` get no answer.
+    pub fn silent_for(&self, observations: u32) {
+        self.silent.set(observations);
+    }
+
     pub fn picture(&self) -> String {
         let contents = self.contents.borrow();
         let mut lines: Vec<String> = contents.values().map(|server| format!("server {server:?}")).collect();
@@ -80,6 +88,10 @@ fn gone(name: &InstanceName) -> ServerFailure {
 impl Servers for ServersModel {
     async fn observe(&self, name: &InstanceName, _at: &Address) -> Result<ServerLive, ServerFailure> {
         let look = || {
+            if self.silent.get() > 0 {
+                self.silent.set(self.silent.get() - 1);
+                return Err(gone(name));
+            }
             let volume = self.volume(name).ok_or_else(|| gone(name))?;
             Ok(self.contents.borrow_mut().entry(volume).or_insert_with(|| fresh(self.max_connections.get())).clone())
         };
