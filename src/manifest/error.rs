@@ -56,7 +56,7 @@ impl Problem {
     fn in_file(file: &File<'_>, mark: Mark, code: Code, message: String, help: String) -> Problem {
         let mark = file.clamp(mark);
         let message = printable(&message);
-        let shown = (!file.text.is_empty()).then(|| show(file.line(mark.line), mark));
+        let shown = (!file.text.is_empty()).then(|| show(file, mark));
         Problem { code, path: Arc::clone(&file.path), line: mark.line, col: mark.col, message, help, shown }
     }
 
@@ -79,13 +79,14 @@ impl fmt::Display for Problem {
 }
 
 /// Cuts a long line around the mark and makes every character take one cell, so that the carets stand right.
-fn show(line: &str, mark: Mark) -> Shown {
+fn show(file: &File<'_>, mark: Mark) -> Shown {
     let col = mark.col as usize - 1;
     let start = if col > SHOWN_MAX - 30 { col - 40 } else { 0 };
-    let mut text: String = line.chars().skip(start).take(SHOWN_MAX).map(visible).collect();
+    let rest = file.line_from(mark.line, u32::try_from(start + 1).unwrap_or(u32::MAX));
+    let mut text: String = rest.chars().take(SHOWN_MAX).map(visible).collect();
     let length = text.chars().count();
     let width = (mark.width as usize).min(length.saturating_sub(col - start)).max(1);
-    if line.chars().nth(start + SHOWN_MAX).is_some() {
+    if rest.chars().nth(SHOWN_MAX).is_some() {
         text.push('…');
     }
     let cut = if start > 0 { "…" } else { "" };
@@ -204,12 +205,17 @@ pub(super) struct Report {
 
 impl Report {
     pub fn add(&self, file: &File<'_>, mark: Mark, code: Code, message: impl Into<String>, help: impl Into<String>) {
-        let mut found = self.found.borrow_mut();
-        if found.0.len() < PROBLEMS_MAX {
-            found.0.push(Problem::in_file(file, mark, code, message.into(), help.into()));
+        if self.is_full() {
+            self.found.borrow_mut().1 += 1;
         } else {
-            found.1 += 1;
+            let problem = Problem::in_file(file, mark, code, message.into(), help.into());
+            self.found.borrow_mut().0.push(problem);
         }
+    }
+
+    /// Whether a further error would only be counted: then its text need not be made.
+    pub fn is_full(&self) -> bool {
+        self.found.borrow().0.len() >= PROBLEMS_MAX
     }
 
     pub fn add_whole(&self, problem: Problem) {
@@ -286,7 +292,8 @@ mod tests {
     #[test]
     fn a_long_line_is_cut_around_its_mark_and_nothing_in_it_reaches_the_terminal() {
         let line = format!("{}\u{1b}[31mbad{}", "x".repeat(300), "y".repeat(300));
-        let shown = show(&line, Mark { line: 1, col: 306, width: 3 });
+        let source = crate::manifest::Source { path: "x.yaml".into(), text: line };
+        let shown = show(&File::new(&source), Mark { line: 1, col: 306, width: 3 });
         let under: String = shown.text.chars().skip(shown.indent).take(shown.width).collect();
         assert_eq!(under, "bad");
         assert!(!shown.text.contains('\u{1b}') && shown.text.chars().count() <= SHOWN_MAX + 2);

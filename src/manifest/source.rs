@@ -28,20 +28,24 @@ impl Mark {
 pub(super) struct File<'a> {
     pub path: Arc<str>,
     pub text: &'a str,
+    /// Then characters are bytes, and a place in a line of a mebibyte is found without counting.
+    ascii: bool,
     /// Each with the byte it starts at.
     lines: Vec<(usize, &'a str)>,
 }
 
 impl<'a> File<'a> {
     pub fn new(source: &'a Source) -> File<'a> {
-        File { path: Arc::from(source.path.as_str()), text: &source.text, lines: split_lines(&source.text) }
+        let (path, text) = (Arc::from(source.path.as_str()), source.text.as_str());
+        File { path, text, ascii: text.is_ascii(), lines: split_lines(text) }
     }
 
     /// The nearest place that is in the file: at the end of a file the parser points one line further than an editor.
     pub fn clamp(&self, mark: Mark) -> Mark {
         let last = u32::try_from(self.lines.len()).unwrap_or(u32::MAX).max(1);
         let line = mark.line.clamp(1, last);
-        let end = self.line(line).chars().count() + 1;
+        let text = self.line(line);
+        let end = 1 + if self.ascii { text.len() } else { text.chars().count() };
         let end = u32::try_from(end).unwrap_or(u32::MAX);
         // A mark behind the last line belongs behind that line's last character.
         let col = if mark.line > last { end } else { mark.col.clamp(1, end) };
@@ -52,6 +56,13 @@ impl<'a> File<'a> {
     pub fn line(&self, number: u32) -> &'a str {
         let index = (number as usize).saturating_sub(1);
         self.lines.get(index).map_or("", |(_, line)| line)
+    }
+
+    /// What a line holds from a column on; empty behind its end.
+    pub fn line_from(&self, number: u32, col: u32) -> &'a str {
+        let (line, skip) = (self.line(number), (col as usize).saturating_sub(1));
+        let start = if self.ascii { Some(skip) } else { line.char_indices().nth(skip).map(|(at, _)| at) };
+        start.and_then(|start| line.get(start..)).unwrap_or("")
     }
 
     /// Line and column of a byte offset.

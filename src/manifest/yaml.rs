@@ -147,8 +147,9 @@ impl<'a> Reader<'a> {
     }
 
     fn refuse_alias(&self, mark: Mark, what: &str) {
-        let line = self.file.line(mark.line).chars();
-        let word: String = line.skip(mark.col as usize - 1).take(mark.width as usize).collect();
+        // Finding the word means walking its line, which may be long: not for errors that are only counted.
+        let rest = if self.report.is_full() { "" } else { self.file.line_from(mark.line, mark.col) };
+        let word: String = rest.chars().take(mark.width as usize).collect();
         let help = "write the value out; what many tenants share belongs into their Tier";
         self.report.add(self.file, mark, Code::Alias, format!("{what} {} is refused", quote(&word)), help);
     }
