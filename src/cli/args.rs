@@ -37,7 +37,8 @@ pub struct Cli {
 pub enum Command {
     /// Check manifests; needs no token, key or network
     Validate(ValidateArgs),
-    /// Make project, environment and control database on Railway; repeats harmlessly
+    /// Make project, environment and control database on Railway and print its URL, which holds a password; repeats
+    /// harmlessly
     Bootstrap(BootstrapArgs),
     /// Show what reconcile would do, why, and what it costs; changes nothing
     Plan(PlanArgs),
@@ -103,10 +104,9 @@ pub struct BootstrapArgs {
 }
 
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Exit codes: 0 planned, 2 changes pending (with --detailed-exitcode), 4 something is refused, \
-                        5 a limit would be exceeded, 7 unreachable, 65 invalid manifest, 77 not allowed"
-)]
+#[command(after_help = "Exit codes: 0 planned, 2 changes pending (with --detailed-exitcode), 3 something \
+                        is blocked, 4 something is refused, \
+                        5 a limit would be exceeded, 7 unreachable, 65 invalid manifest, 77 not allowed")]
 pub struct PlanArgs {
     #[command(flatten)]
     pub input: Input,

@@ -20,9 +20,17 @@ use crate::plan::{Consent, Plan, render as text};
 
 pub async fn run(args: ReconcileArgs) -> Result<u8, Failure> {
     let signals = Signals::listen()?;
-    let code = match args.mode.watch {
-        true => watch_loop(&args, &signals).await?,
-        false => once(&args, &signals).await?,
+    let result = match args.mode.watch {
+        true => watch_loop(&args, &signals).await,
+        false => once(&args, &signals).await,
+    };
+    let code = match result {
+        // Stopped before there was a plan to report on: the signal's own code, not the error's.
+        Err(failure @ Failure::Operator(crate::operator::Error::Stopped)) => {
+            failure.print(&mut io::stderr())?;
+            failure.exit_code()
+        }
+        result => result?,
     };
     Ok(signals.exit_code().filter(|_| code != 0 || args.mode.watch).unwrap_or(code))
 }

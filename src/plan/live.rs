@@ -231,7 +231,7 @@ pub struct DatabaseLive {
     /// The tenant of our marker in its comment.
     pub tenant: Option<TenantId>,
     pub allow_connections: bool,
-    /// Whether PUBLIC (every role of the server) may connect.
+    /// Whether PUBLIC (every role of the server), or a role that is not the tenant's, may connect.
     pub public_connect: bool,
     pub connection_limit: i32,
     /// `statement_timeout` set on the database, in milliseconds; `None` when unset.

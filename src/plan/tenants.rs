@@ -77,6 +77,13 @@ pub(super) fn plan(draft: &mut Draft<'_>, tenant: &Tenant, placement: &Placement
         let text = format!("tenant/{}: its database was dropped outside o7s and is made again, empty", tenant.name);
         draft.plan.warnings.push(text);
     }
+    let newest = route.map_or(0, |route| route.generation);
+    if newest > tenant.generation {
+        let (at, now) = (tenant.origins.at("spec.credentials.generation"), tenant.generation);
+        let text =
+            format!("{at}: credentials.generation goes back from {newest} to {now}: an old password is valid again");
+        draft.plan.warnings.push(text);
+    }
     let before = draft.plan.actions.len();
     push_actions(draft, tenant, placement, work);
     push_route(draft, tenant, placement);

@@ -21,10 +21,13 @@ const OBSERVE: &str = "SELECT json_build_object(
         'allow', d.datallowconn, 'limit', d.datconnlimit,
         'public', d.datacl IS NULL OR EXISTS (SELECT FROM aclexplode(d.datacl) a
             WHERE a.grantee = 0 AND a.privilege_type = 'CONNECT'),
+        'strangers', EXISTS (SELECT FROM aclexplode(d.datacl) a WHERE a.privilege_type = 'CONNECT'
+            AND a.grantee NOT IN (0, d.datdba)
+            AND coalesce(shobj_description(a.grantee, 'pg_authid'), '') NOT LIKE 'o7s1:%:role:' || d.datname || ':%'),
         'settings', (SELECT s.setconfig FROM pg_db_role_setting s WHERE s.setdatabase = d.oid AND s.setrole = 0))), '[]')
         FROM pg_database d),
     'roles', (SELECT coalesce(json_agg(json_build_object(
-        'name', r.rolname, 'comment', shobj_description(r.oid, 'pg_authid'), 'login', r.rolcanlogin,
+        'name', r.rolname, 'comment', shobj_description(r.oid, 'pg_authid'), 'login', r.rolcanlogin AND coalesce(r.rolvaliduntil, 'infinity') = 'infinity',
         'privileged', r.rolsuper OR r.rolcreatedb OR r.rolcreaterole OR r.rolreplication OR r.rolbypassrls,
         'limit', r.rolconnlimit, 'verifier', r.rolpassword,
         'member_of', (SELECT coalesce(json_agg(g.rolname ORDER BY g.rolname), '[]') FROM pg_auth_members m
@@ -48,6 +51,8 @@ struct Database {
     allow: bool,
     limit: i32,
     public: bool,
+    /// Roles that are neither the owner nor the tenant's were given CONNECT; the owner may do that.
+    strangers: bool,
     settings: Option<Vec<String>>,
 }
 
@@ -110,7 +115,7 @@ fn database_live(database: Database, fleet: &FleetUid, owner: Option<&TenantId>)
         owner: database.owner,
         tenant: mark.filter(|mark| mark.fleet == *fleet).map(|mark| mark.tenant),
         allow_connections: database.allow,
-        public_connect: database.public,
+        public_connect: database.public || database.strangers,
         connection_limit: database.limit,
         statement_timeout_ms: timeout,
     };

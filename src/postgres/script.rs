@@ -43,9 +43,10 @@ pub(super) fn messages(maker: Maker<'_>, change: &Change) -> Vec<Message> {
             let mark = DatabaseMarker { fleet: fleet.clone(), tenant: tenant.clone() };
             let (quoted, mark) = (name(database), text(&mark.to_string()));
             vec![Message::Together(format!(
-                "{}; REVOKE ALL ON DATABASE {quoted} FROM PUBLIC; COMMENT ON DATABASE {quoted} IS {mark};
+                "{}; REVOKE ALL ON DATABASE {quoted} FROM PUBLIC; {}; COMMENT ON DATABASE {quoted} IS {mark};
                 ALTER DATABASE {quoted} ALLOW_CONNECTIONS true",
-                guard_database(fleet, database, Some(tenant), Absent::Refuse)
+                guard_database(fleet, database, Some(tenant), Absent::Refuse),
+                revoke_from_strangers(database)
             ))]
         }
         Change::GrantRole { tenant, database, role, grants } => {
@@ -56,7 +57,7 @@ pub(super) fn messages(maker: Maker<'_>, change: &Change) -> Vec<Message> {
             vec![Message::Together(set_password(maker, tenant, role.as_ref(), *generation))]
         }
         Change::SetLogin { tenant, role, login } => {
-            alter_role(fleet, tenant, role.as_ref(), if *login { "LOGIN" } else { "NOLOGIN" })
+            alter_role(fleet, tenant, role.as_ref(), if *login { "LOGIN VALID UNTIL 'infinity'" } else { "NOLOGIN" })
         }
         Change::DropPrivileges { tenant, role } => alter_role(fleet, tenant, role.as_ref(), UNPRIVILEGED),
         Change::SetRoleConnectionLimit { tenant, role, limit } => {
@@ -137,7 +138,7 @@ fn create_role(
         COMMENT ON ROLE {quoted} IS {}",
         guard_role(maker.fleet, tenant, role, Absent::Allow),
         block("", &create),
-        if login { "LOGIN" } else { "NOLOGIN" },
+        if login { "LOGIN VALID UNTIL 'infinity'" } else { "NOLOGIN" },
         text(verifier.as_str()),
         text(&mark),
         quoted = name(&full),
@@ -252,4 +253,15 @@ fn close_to_public(database: &str) -> Vec<Message> {
         name(database)
     );
     vec![Message::Together(block("", &body))]
+}
+
+/// Whoever is neither the owner nor one of the tenant's roles; a tenant may let others in, and nobody else may want that.
+fn revoke_from_strangers(database: &str) -> String {
+    let literal = text(database);
+    format!(
+        "DO $o7s$ DECLARE r text; BEGIN FOR r IN SELECT DISTINCT a.grantee::regrole::text FROM pg_database d, aclexplode(d.datacl) a \
+         WHERE d.datname = {literal} AND a.grantee NOT IN (0, d.datdba) AND \
+         coalesce(shobj_description(a.grantee, 'pg_authid'), '') NOT LIKE 'o7s1:%:role:' || d.datname || ':%' \
+         LOOP EXECUTE format('REVOKE ALL ON DATABASE %I FROM %s CASCADE', {literal}, r); END LOOP; END $o7s$"
+    )
 }

@@ -328,6 +328,7 @@ async fn what_a_person_changed_by_hand_is_seen() {
     place.changed(&new_tenant(&acme)).await;
     let mut admin = place.server.connect("postgres").await;
     execute(&mut admin, &format!("ALTER ROLE \"{acme}\" PASSWORD 'mine' SUPERUSER CONNECTION LIMIT 77")).await;
+    execute(&mut admin, &format!("ALTER ROLE \"{acme}_reader\" VALID UNTIL '2000-01-01'")).await;
     execute(&mut admin, &format!("GRANT pg_monitor TO \"{acme}\"; GRANT CONNECT ON DATABASE \"{acme}\" TO PUBLIC"))
         .await;
     let live = place.look(&acme).await;
@@ -335,6 +336,10 @@ async fn what_a_person_changed_by_hand_is_seen() {
     assert_eq!((*password_ours, *privileged, *connection_limit), (false, true, 77));
     assert_eq!(member_of, &["pg_monitor"]);
     assert!(live.databases[acme.as_str()].public_connect);
+    let reader = role_name(&acme, Some(&role("reader")));
+    assert!(!live.roles[&reader].can_login, "its password has run out");
+    place.changed(&[Change::SetLogin { tenant: acme.clone(), role: Some(role("reader")), login: true }]).await;
+    place.login(&acme, Some(&role("reader")), 1, acme.as_str()).await.expect("for ever again");
 }
 
 #[tokio::test]
@@ -455,4 +460,21 @@ async fn a_server_that_is_not_there_or_knows_another_password_is_told_apart() {
     assert!(matches!(error, Error::NotListening { .. }), "{error}");
     let wrong = Server::connect(&place.address(), &Secret::new("wrong"), DEADLINE).await.expect_err("wrong password");
     assert!(matches!(wrong, Error::WrongPassword { .. }), "{wrong}");
+}
+
+/// A tenant owns its database, so it can let others in; that is seen and undone.
+#[tokio::test]
+async fn a_tenant_that_lets_another_in_is_closed_again() {
+    let (place, acme, beta) = (Place::open().await, tenant(), tenant());
+    for tenant in [&acme, &beta] {
+        place.changed(&new_tenant(tenant)).await;
+    }
+    let mut own = place.login(&acme, None, 1, acme.as_str()).await.expect("its own database");
+    execute(&mut own, &format!("GRANT CONNECT ON DATABASE \"{acme}\" TO \"{beta}\"")).await;
+    place.login(&beta, None, 1, acme.as_str()).await.expect("let in");
+    assert!(place.look(&acme).await.databases[acme.as_str()].public_connect);
+    place.changed(&[Change::OpenDatabase { tenant: acme.clone(), database: acme.to_string() }]).await;
+    assert!(!place.look(&acme).await.databases[acme.as_str()].public_connect);
+    place.login(&beta, None, 1, acme.as_str()).await.expect_err("closed again");
+    place.login(&acme, Some(&role("reader")), 1, acme.as_str()).await.expect("its own reader");
 }
