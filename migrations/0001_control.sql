@@ -36,12 +36,6 @@ CREATE TABLE o7s.placements (
     placed_at timestamptz NOT NULL DEFAULT now()
 );
 
--- Tenants whose manifests were seen before: a manifest that vanishes is told from one that never was.
-CREATE TABLE o7s.tenants_seen (
-    tenant text PRIMARY KEY,
-    first_seen_at timestamptz NOT NULL DEFAULT now()
-);
-
 -- One row: grows by one with each transaction that changes `routes`, which also sends NOTIFY o7s_routes.
 CREATE TABLE o7s.routing (
     only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),

@@ -1,13 +1,13 @@
 //! `o7s bootstrap`: from a token to a running, empty control database.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::io::Write as _;
 
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
 use super::args::{BootstrapArgs, Format};
 use super::load::load_desired;
-use super::progress::Progress;
+use super::progress::{Progress, confirm};
 use super::report::Failure;
 use super::session::{client, now};
 use super::signals::Signals;
@@ -31,7 +31,8 @@ struct Printed<'a> {
 pub async fn run(args: BootstrapArgs) -> Result<u8, Failure> {
     let desired = load_desired(&args.input.files).map_err(Failure::Manifests)?;
     let config = config::from_environment()?;
-    if !agreed(&args, &desired.fleet.project) {
+    let question = format!("Make what is missing of project {} on Railway?", desired.fleet.project);
+    if !args.yes && !confirm(&question) {
         super::progress::say("nothing was changed: say yes at the prompt, or give --yes");
         return Ok(4);
     }
@@ -80,19 +81,6 @@ pub async fn run(args: BootstrapArgs) -> Result<u8, Failure> {
         }
     }
     Ok(0)
-}
-
-fn agreed(args: &BootstrapArgs, project: &str) -> bool {
-    if args.yes {
-        return true;
-    }
-    if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
-        return false;
-    }
-    let _ = write!(io::stderr(), "Make what is missing of project {project} on Railway? [y/N] ");
-    let _ = io::stderr().flush();
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer).is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
 }
 
 /// The container runs before its server answers.

@@ -2,7 +2,7 @@
 //! happens and a heartbeat every 30 s, so that CI does not kill a silent job. All of it on stderr.
 
 use std::cell::RefCell;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -25,6 +25,18 @@ struct State {
 /// One line for people, at once.
 pub fn say(line: &str) {
     let _ = writeln!(anstream::stderr(), "{line}");
+}
+
+/// Asks on a terminal; where nobody can answer, the answer is no.
+pub fn confirm(question: &str) -> bool {
+    if !(std::io::stdin().is_terminal() && std::io::stdout().is_terminal()) {
+        return false;
+    }
+    let _ = write!(std::io::stderr(), "{question} [y/N] ");
+    let _ = std::io::stderr().flush();
+    let mut answer = String::new();
+    let read = std::io::stdin().lock().read_line(&mut answer);
+    read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
 }
 
 impl Progress {

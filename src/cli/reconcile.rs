@@ -1,7 +1,7 @@
 //! `o7s reconcile`: plan, ask, carry out, look again. `--watch` does it for as long as it runs.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::args::{Format, ReconcileArgs};
 use super::load::load_desired;
-use super::progress::{Progress, say};
+use super::progress::{Progress, confirm, say};
 use super::report::Failure;
 use super::session::Session;
 use super::signals::Signals;
@@ -87,17 +87,7 @@ fn agreed(args: &ReconcileArgs, plan: &Plan, progress: &Progress) -> bool {
         let mut out = anstream::stdout().lock();
         let _ = render::plan_text(&mut out, &text(plan, args.output.verbose), args.output.coloured());
     }
-    if args.yes {
-        return true;
-    }
-    if !(io::stdin().is_terminal() && io::stdout().is_terminal()) {
-        return false;
-    }
-    let _ = write!(io::stderr(), "Carry it out? [y/N] ");
-    let _ = io::stderr().flush();
-    let mut answer = String::new();
-    let read = io::stdin().lock().read_line(&mut answer);
-    read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes")
+    args.yes || confirm("Carry it out?")
 }
 
 #[derive(Serialize)]

@@ -14,12 +14,11 @@ use crate::operator::{self, Door, Instances, Timing, control_url};
 use crate::plan::{ControlLive, RailwayLive};
 use crate::railway::{Client, ClientConfig, HttpTransport};
 use crate::store::{FleetRow, Store};
-use crate::tenancy::{Address, CONTROL_SERVICE, Endpoint, EnvironmentId, FleetUid, ProjectId, Secret};
+use crate::tenancy::{CONTROL_SERVICE, EnvironmentId, FleetUid, ProjectId, Secret};
 
 const CONNECT: Duration = Duration::from_secs(10);
 /// `CREATE DATABASE` copies files: more at once than this only wait for each other.
 const SERVER_CONNECTIONS: usize = 6;
-const POSTGRES_PORT: u16 = 5432;
 
 pub type Loaded = (Option<FleetRow>, ControlLive);
 
@@ -163,10 +162,8 @@ async fn find_control(
         return Err(operator::Error::ForeignControl { name: CONTROL_SERVICE.to_owned() }.into());
     }
     let endpoints = client.read_endpoints(&project, &environment, std::slice::from_ref(&service.id)).await?;
-    let entry = endpoints.into_iter().next().ok_or_else(not_there)?;
-    let host = entry.private_host.unwrap_or_else(|| format!("{CONTROL_SERVICE}.railway.internal"));
-    let public = entry.public.ok_or_else(not_there)?;
-    let endpoint = Endpoint { private: Address { host, port: POSTGRES_PORT }, public };
+    let entry = endpoints.first().ok_or_else(not_there)?;
+    let endpoint = entry.of_postgres(CONTROL_SERVICE).ok_or_else(not_there)?;
     let inside = config.own_environment.as_deref() == Some(environment.as_str());
     Ok((control_url(&config.keys, &endpoint, inside), (project, environment, live)))
 }

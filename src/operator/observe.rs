@@ -8,11 +8,10 @@ use futures_util::stream::{self, StreamExt as _};
 use super::error::Error;
 use super::world::{Door, Servers};
 use crate::plan::{ControlLive, Deployment, InstanceState, Live, Ownership, RailwayLive, ServiceLive};
-use crate::tenancy::{Address, Endpoint, InstanceName};
+use crate::tenancy::{Address, InstanceName};
 
 /// Instances asked at the same time.
 const ASKED_AT_ONCE: usize = 8;
-const POSTGRES_PORT: u16 = 5432;
 
 /// `railway`: when the caller has just read it.
 pub async fn observe<S: Servers>(
@@ -82,9 +81,7 @@ async fn recall_addresses(door: &Door<'_>, railway: &RailwayLive, control: &mut 
     let found = door.railway.read_endpoints(&door.project, &door.environment, &ids).await?;
     for service in services {
         let Some(entry) = found.iter().find(|entry| entry.service == service.id) else { continue };
-        let Some(public) = entry.public.clone() else { continue };
-        let host = entry.private_host.clone().unwrap_or_else(|| format!("{}.railway.internal", service.name));
-        let endpoint = Endpoint { private: Address { host, port: POSTGRES_PORT }, public };
+        let Some(endpoint) = entry.of_postgres(&service.name) else { continue };
         let record = control.instances.entry(service.name.clone()).or_default();
         record.service = Some(service.id.clone());
         record.endpoint = Some(endpoint);

@@ -10,9 +10,8 @@ use super::services::{self, CHUNK, Item, read};
 use super::world::{Door, Memory};
 use super::{configure, volumes};
 use crate::plan::{Deployment, InstanceRecord, InstanceStep, RailwayLive, spec_text};
-use crate::tenancy::{Address, Endpoint, ServiceId};
+use crate::tenancy::{Endpoint, ServiceId};
 
-const POSTGRES_PORT: u16 = 5432;
 /// A TCP proxy is active within seconds of the deployment.
 const ADDRESS_ROUNDS_MAX: u32 = 60;
 
@@ -132,11 +131,7 @@ async fn learn_addresses(door: &Door<'_>, items: &mut [Item]) -> Result<(), Erro
         let found = door.railway.read_endpoints(&door.project, &door.environment, &ids).await?;
         for &index in &lacking {
             let entry = found.iter().find(|entry| Some(&entry.service) == items[index].service.as_ref());
-            let Some(public) = entry.and_then(|entry| entry.public.clone()) else { continue };
-            let private_host = entry.and_then(|entry| entry.private_host.clone());
-            // Railway gives every service this name; it is only told once the first deployment runs.
-            let host = private_host.unwrap_or_else(|| format!("{}.railway.internal", items[index].name()));
-            items[index].endpoint = Some(Endpoint { private: Address { host, port: POSTGRES_PORT }, public });
+            items[index].endpoint = entry.and_then(|entry| entry.of_postgres(items[index].name()));
         }
         if items.iter().all(|item| !item.is_alive() || item.endpoint.is_some()) {
             return Ok(());

@@ -1,6 +1,6 @@
 //! What is: Railway's project, the control database and the awake instances, as one value without secrets.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,9 @@ use crate::tenancy::{
     Address, Endpoint, EnvironmentId, Fingerprint, FleetUid, InstanceName, ProjectId, RoleName, Route, ServiceId,
     TenantId, VolumeId,
 };
+
+/// Inside Railway's private network.
+const POSTGRES_PORT: u16 = 5432;
 
 /// One observation. `complete` parts only: what could not be read is `None` or an [`InstanceState`] that says so, and
 /// nothing is ever concluded from an absence in a part that was not read whole.
@@ -161,8 +164,6 @@ pub struct ControlLive {
     pub deletions: BTreeMap<TenantId, PendingDeletion>,
     /// JSON of each Router manifest as stored, by name.
     pub routers: BTreeMap<String, serde_json::Value>,
-    /// Tenants whose manifests were seen before.
-    pub tenants_seen: BTreeSet<TenantId>,
 }
 
 /// Where a tenant's database is; chosen once.
@@ -269,4 +270,13 @@ pub struct ServiceEndpoint {
     pub service: ServiceId,
     pub public: Option<Address>,
     pub private_host: Option<String>,
+}
+
+impl ServiceEndpoint {
+    /// Both addresses of the service called `name`; `None` while its TCP proxy is not up. The private name is told only
+    /// once the first deployment runs, and every service gets this one.
+    pub fn of_postgres(&self, name: &str) -> Option<Endpoint> {
+        let host = self.private_host.clone().unwrap_or_else(|| format!("{name}.railway.internal"));
+        Some(Endpoint { private: Address { host, port: POSTGRES_PORT }, public: self.public.clone()? })
+    }
 }

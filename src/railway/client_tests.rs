@@ -290,17 +290,3 @@ async fn nothing_to_create_needs_no_request() {
     let made = script.client().create_volumes(&project(), &environment(), &[]).await;
     assert_eq!((made, script.sent().len()), (Ok(vec![]), 0));
 }
-
-#[tokio::test(start_paused = true)]
-async fn a_patchs_outcome_is_its_error_or_its_status() {
-    for (status, error, is) in [
-        ("APPLYING", None, PatchOutcome::Applying),
-        ("COMMITTED", None, PatchOutcome::Applied),
-        ("COMMITTED", Some("no such image"), PatchOutcome::Failed { reason: "no such image".into() }),
-        ("SOMETHING_NEW", None, PatchOutcome::Applying),
-    ] {
-        let patch = json!({ "status": status, "appliedAt": null, "lastAppliedError": error });
-        let script = Script::new([data(json!({ "environmentPatch": patch }))]);
-        assert_eq!(script.client().patch_outcome("patch-1").await, Ok(is));
-    }
-}

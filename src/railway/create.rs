@@ -3,10 +3,7 @@
 use super::answer::Kind;
 use super::batch::{Batch, Made, batch_failure, made_ids};
 use super::client::Client;
-use super::documents::{
-    AttachVolume, CommitPatch, DeployService, ReadPatchOutcome, attach_volume, commit_patch, deploy_service,
-    read_patch_outcome,
-};
+use super::documents::{AttachVolume, CommitPatch, DeployService, attach_volume, commit_patch, deploy_service};
 use super::error::{BatchFailure, Error};
 use super::patch::Patch;
 use crate::tenancy::{EnvironmentId, ProjectId, ServiceId, VolumeId};
@@ -26,14 +23,6 @@ pub struct NewService {
 pub struct NewVolume {
     pub service: ServiceId,
     pub region: Option<String>,
-}
-
-/// What became of a committed patch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PatchOutcome {
-    Applying,
-    Applied,
-    Failed { reason: String },
 }
 
 impl Client {
@@ -120,16 +109,5 @@ impl Client {
             message: Some(message.to_owned()),
         };
         Ok(self.mutate::<CommitPatch>(variables).await?.environment_patch_commit)
-    }
-
-    pub async fn patch_outcome(&self, id: &str) -> Result<PatchOutcome, Error> {
-        use read_patch_outcome::EnvironmentPatchStatus as Status;
-        let variables = read_patch_outcome::Variables { patch_id: id.to_owned() };
-        let patch = self.read::<ReadPatchOutcome>(variables).await?.environment_patch;
-        Ok(match (patch.last_applied_error, patch.status) {
-            (Some(reason), _) if !reason.is_empty() => PatchOutcome::Failed { reason },
-            (_, Status::COMMITTED) => PatchOutcome::Applied,
-            (_, Status::APPLYING | Status::STAGED | Status::Other(_)) => PatchOutcome::Applying,
-        })
     }
 }

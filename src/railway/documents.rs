@@ -28,7 +28,6 @@ documents! {
     ProbeProjectToken: "graphql/operations/ProbeProjectToken.graphql"
     ReadLiveState: "graphql/operations/ReadLiveState.graphql"
     PollConfigEtag: "graphql/operations/PollConfigEtag.graphql"
-    ReadPatchOutcome: "graphql/operations/ReadPatchOutcome.graphql"
     CreateProject: "graphql/operations/CreateProject.graphql"
     CreateEnvironment: "graphql/operations/CreateEnvironment.graphql"
     AttachVolume: "graphql/operations/AttachVolume.graphql"

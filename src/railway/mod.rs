@@ -37,7 +37,7 @@ mod transport;
 mod transport_tests;
 
 pub use client::{Client, ClientConfig, Requests, Token};
-pub use create::{BATCH_MAX, NewService, NewVolume, PatchOutcome};
+pub use create::{BATCH_MAX, NewService, NewVolume};
 pub use error::{BatchFailure, Error, Retry};
 pub use limits::plan_limits;
 pub use patch::{Patch, ServicePatch, VolumePatch};

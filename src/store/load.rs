@@ -48,8 +48,7 @@ const LOAD: &str = concat!(
     "), '{}') FROM o7s.routes),
             'deletions', (SELECT coalesce(json_object_agg(tenant, json_build_object('instance', instance,
                 'renamedTo', renamed_to, 'dueAt', due_at, 'due', due_at <= now())), '{}') FROM o7s.deletions),
-            'routers', (SELECT coalesce(json_object_agg(name, spec), '{}') FROM o7s.routers),
-            'tenantsSeen', (SELECT coalesce(json_agg(tenant), '[]') FROM o7s.tenants_seen)
+            'routers', (SELECT coalesce(json_object_agg(name, spec), '{}') FROM o7s.routers)
         ))::text"
 );
 

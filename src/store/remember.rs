@@ -39,10 +39,6 @@ const REMOVE_PLACEMENT: &str = fenced!(
     "written AS (DELETE FROM o7s.placements USING fence WHERE tenant = $2)
     SELECT count(*) FROM fence"
 );
-const SAVE_TENANTS_SEEN: &str = fenced!(
-    "written AS (INSERT INTO o7s.tenants_seen (tenant) SELECT unnest($2::text[]) FROM fence ON CONFLICT DO NOTHING)
-    SELECT count(*) FROM fence"
-);
 const SAVE_ROUTER: &str = fenced!(
     "written AS (INSERT INTO o7s.routers (name, spec) SELECT $2, $3 FROM fence
         ON CONFLICT (name) DO UPDATE SET spec = excluded.spec)
@@ -100,13 +96,6 @@ impl Lease {
 
     pub async fn remove_placement(&mut self, tenant: &TenantId) -> Result<(), Error> {
         self.write_one(REMOVE_PLACEMENT, "forget where a tenant was", tenant.as_str()).await
-    }
-
-    /// One statement for any number.
-    pub async fn save_tenants_seen(&mut self, tenants: &[TenantId]) -> Result<(), Error> {
-        let names: Vec<String> = tenants.iter().map(ToString::to_string).collect();
-        let query = sqlx::query_scalar(SAVE_TENANTS_SEEN).bind(self.epoch).bind(names);
-        self.write("remember which manifests were seen", query).await
     }
 
     pub async fn save_router(&mut self, name: &str, spec: &serde_json::Value) -> Result<(), Error> {

@@ -183,8 +183,6 @@ async fn what_is_remembered_comes_back_as_it_was() {
     lease.save_placements(&placements).await.expect("saved");
     lease.save_placements(&[(tenant("acme"), place(2, "acme"))]).await.expect("saved again");
     lease.remove_placement(&tenant("gone")).await.expect("removed");
-    lease.save_tenants_seen(&[tenant("acme"), tenant("beta")]).await.expect("saved");
-    lease.save_tenants_seen(&[tenant("acme")]).await.expect("saved again");
     let spec = serde_json::json!({ "replicas": 2 });
     lease.save_router("edge", &spec).await.expect("saved");
     lease.save_router("old", &spec).await.expect("saved");
@@ -198,7 +196,6 @@ async fn what_is_remembered_comes_back_as_it_was() {
     assert_eq!(control.epoch, lease.epoch());
     assert_eq!(control.instances, [("shared-1".into(), record), ("o7s-control".into(), bare)].into());
     assert_eq!(control.placements, [(tenant("acme"), place(2, "acme"))].into());
-    assert_eq!(control.tenants_seen, [tenant("acme"), tenant("beta")].into());
     assert_eq!(control.routers, [("edge".into(), spec)].into());
 }
 
@@ -344,7 +341,6 @@ async fn every_write_of_an_overtaken_holder_is_refused_and_changes_nothing() {
         lease.save_instance("shared-1", &bare).await,
         lease.save_placements(&[(name.clone(), place)]).await,
         lease.remove_placement(&name).await,
-        lease.save_tenants_seen(std::slice::from_ref(&name)).await,
         lease.save_router("edge", &serde_json::json!({})).await,
         lease.remove_router("edge").await,
         lease.start_deletion(&intent, Duration::ZERO).await,
@@ -460,13 +456,12 @@ async fn a_run_without_changes_costs_three_statements_and_a_thousand_tenants_cos
     let store = Store::connect(&server().await.url(&world.database), PATIENCE).await.expect("connected");
     let mut lease = store.acquire("a test", PATIENCE, |_| {}).await.expect("free");
     lease.save_placements(&placements).await.expect("saved");
-    lease.save_tenants_seen(&names).await.expect("saved");
     lease.publish_routes(&routes, &[]).await.expect("published");
     store.load().await.expect("loaded");
     lease.record(&run(Outcome::Applied), &events, &conditions).await.expect("recorded");
     lease.release().await;
     let applied = counted().await;
-    assert_eq!(applied - before, 6);
+    assert_eq!(applied - before, 5);
 
     let store = Store::connect(&server().await.url(&world.database), PATIENCE).await.expect("connected");
     let mut lease = store.acquire("a test", PATIENCE, |_| {}).await.expect("free");
