@@ -91,6 +91,12 @@ pub enum DatabaseChange {
         database: String,
         ms: Option<u64>,
     },
+    /// A role's own `statement_timeout` that is above the tenant's ceiling taken away, in one database or in all.
+    ResetRoleTimeout {
+        tenant: TenantId,
+        role: Option<RoleName>,
+        database: Option<String>,
+    },
     SetOwner {
         database: String,
         tenant: TenantId,

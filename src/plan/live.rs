@@ -252,6 +252,19 @@ pub struct RoleLive {
     pub password_ours: bool,
     /// Roles it is a member of, sorted; a tenant's role must be in none but its own owner's.
     pub member_of: Vec<String>,
+    /// Its own settings of `statement_timeout`, which win over the database's. Any role can make them for itself.
+    #[serde(default)]
+    pub statement_timeouts: Vec<RoleTimeout>,
+}
+
+/// `ALTER ROLE … [IN DATABASE …] SET statement_timeout`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RoleTimeout {
+    /// `None`: in all of them.
+    pub database: Option<String>,
+    /// 0 is no limit; `u64::MAX` is text that we cannot read.
+    pub ms: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,6 +4,7 @@
 //! removals and preflight (how it is decided), safety (a second opinion), text.
 
 mod action;
+mod ceilings;
 mod change;
 mod code;
 mod instances;
@@ -28,8 +29,8 @@ pub use code::Code;
 pub use instances::{control_step, patch_for, spec_text, whole};
 pub use live::{
     ControlLive, DatabaseLive, Deployment, InstanceRecord, InstanceState, Live, Ownership, PendingDeletion,
-    Placement, PlanLimits, RailwayLive, RoleLive, RoleMark, ServerLive, ServiceConfig, ServiceEndpoint, ServiceLive,
-    VolumeLive,
+    Placement, PlanLimits, RailwayLive, RoleLive, RoleMark, RoleTimeout, ServerLive, ServiceConfig, ServiceEndpoint,
+    ServiceLive, VolumeLive,
 };
 pub use planner::{Consent, plan};
 pub use removals::GRACE_DAYS;

@@ -81,6 +81,7 @@ fn tenant_change(tenant: &TenantId, change: &Change, desired: &Desired, live: &L
         | Change::DropPrivileges { tenant: other, .. }
         | Change::RevokeMemberships { tenant: other, .. }
         | Change::SetRoleConnectionLimit { tenant: other, .. }
+        | Change::ResetRoleTimeout { tenant: other, .. }
         | Change::SetOwner { tenant: other, .. }
         | Change::DropRole { tenant: other, .. } => (other != tenant).then(|| format!("would change tenant {other}")),
         Change::SetDatabaseConnectionLimit { database, .. }

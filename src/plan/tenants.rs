@@ -1,6 +1,7 @@
 //! A tenant's database, roles and route.
 
 use super::action::{Action, Field, Reason, ReasonCode, RouteDraft, Step, Symbol, TenantStep, Wave};
+use super::ceilings;
 use super::change::DatabaseChange as Change;
 use super::code::Code;
 use super::instances::{Status, field};
@@ -11,7 +12,7 @@ use crate::tenancy::{InstanceName, RoleName, Route, RouteState, TenantId};
 
 /// The changes of one tenant with what each means for people.
 #[derive(Default)]
-struct Work {
+pub(super) struct Work {
     changes: Vec<Change>,
     /// Login is taken away only after the route is.
     after: Vec<Change>,
@@ -23,7 +24,7 @@ struct Work {
 }
 
 impl Work {
-    fn change(&mut self, change: Change, path: &str, old: Option<&str>, new: Option<&str>) {
+    pub(super) fn change(&mut self, change: Change, path: &str, old: Option<&str>, new: Option<&str>) {
         self.changes.push(change);
         self.fields.push(field(path, old, new));
     }
@@ -281,6 +282,7 @@ fn compare_role(work: &mut Work, tenant: &Tenant, role: Option<&RoleName>, serve
         let old = live.connection_limit.to_string();
         work.change(change, &format!("{name}.serverConnections"), Some(&old), Some(&limit.to_string()));
     }
+    ceilings::compare_role(work, tenant, role.as_ref(), live);
     if live.can_login == tenant.suspended {
         let login = !tenant.suspended;
         let change = Change::SetLogin { tenant: owner, role, login };
@@ -315,12 +317,7 @@ fn compare_database(work: &mut Work, tenant: &Tenant, placement: &Placement, liv
             Some(&limit.to_string()),
         );
     }
-    let wanted = tenant.limits.statement_timeout.map(|timeout| timeout.0);
-    if live.statement_timeout_ms != wanted {
-        let show = |ms: Option<u64>| ms.map(|ms| crate::tenancy::Millis(ms).to_string());
-        let change = Change::SetStatementTimeout { database: database.clone(), ms: wanted };
-        work.change(change, "statementTimeout", show(live.statement_timeout_ms).as_deref(), show(wanted).as_deref());
-    }
+    ceilings::compare_database(work, tenant, database, live);
 }
 
 fn push_actions(draft: &mut Draft<'_>, tenant: &Tenant, placement: &Placement, work: Work) {

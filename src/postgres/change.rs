@@ -130,6 +130,7 @@ fn describe(change: &Change) -> String {
         Change::SetLogin { tenant, role, .. }
         | Change::DropPrivileges { tenant, role }
         | Change::RevokeMemberships { tenant, role, .. }
+        | Change::ResetRoleTimeout { tenant, role, .. }
         | Change::SetRoleConnectionLimit { tenant, role, .. } => {
             format!("alter role {}", role_name(tenant, role.as_ref()))
         }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::error::Error;
 use super::server::Server;
-use crate::plan::{DatabaseLive, RoleLive, RoleMark, ServerLive};
+use crate::plan::{DatabaseLive, RoleLive, RoleMark, RoleTimeout, ServerLive};
 use crate::tenancy::{DatabaseMarker, FleetUid, Keyring, RoleMarker, TenantId};
 
 /// What a server comes with: no tenant's, and none of their business.
@@ -32,7 +32,11 @@ const OBSERVE: &str = "SELECT json_build_object(
         'limit', r.rolconnlimit, 'verifier', r.rolpassword,
         'member_of', (SELECT coalesce(json_agg(g.rolname ORDER BY g.rolname), '[]') FROM pg_auth_members m
             JOIN pg_roles g ON g.oid = m.roleid WHERE m.member = r.oid))), '[]')
-        FROM pg_authid r WHERE r.rolname !~ '^pg_')
+        FROM pg_authid r WHERE r.rolname !~ '^pg_'),
+    'role_timeouts', (SELECT coalesce(json_agg(json_build_object(
+        'role', r.rolname, 'database', d.datname, 'setting', c) ORDER BY d.datname NULLS FIRST), '[]')
+        FROM pg_db_role_setting s JOIN pg_authid r ON r.oid = s.setrole
+        LEFT JOIN pg_database d ON d.oid = s.setdatabase, unnest(s.setconfig) c WHERE c LIKE 'statement\\_timeout=%')
     )::text";
 
 #[derive(Deserialize)]
@@ -41,6 +45,15 @@ struct Answer {
     max_connections: u32,
     databases: Vec<Database>,
     roles: Vec<Role>,
+    /// Of roles; those of databases are with them. Other settings are the tenant's own business.
+    role_timeouts: Vec<Timeout>,
+}
+
+#[derive(Deserialize)]
+struct Timeout {
+    role: String,
+    database: Option<String>,
+    setting: String,
 }
 
 #[derive(Deserialize)]
@@ -80,6 +93,11 @@ fn translate(answer: Answer, keys: &Keyring, fleet: &FleetUid) -> ServerLive {
     let mut server =
         ServerLive { version: answer.version, max_connections: answer.max_connections, ..Default::default() };
     server.roles = answer.roles.into_iter().map(|role| role_live(role, keys, fleet)).collect::<BTreeMap<_, _>>();
+    for Timeout { role, database, setting } in answer.role_timeouts {
+        let of = server.roles.get_mut(&role).zip(statement_timeout_ms(&setting));
+        of.into_iter()
+            .for_each(|(role, ms)| role.statement_timeouts.push(RoleTimeout { database: database.clone(), ms }));
+    }
     for database in answer.databases {
         let owner = server.roles.get(&database.owner).and_then(|role| role.mark.as_ref()).map(|mark| &mark.tenant);
         let (name, live) = database_live(database, fleet, owner);
@@ -122,10 +140,23 @@ fn database_live(database: Database, fleet: &FleetUid, owner: Option<&TenantId>)
     (database.name, Kind::Tenants(live))
 }
 
-/// We write plain milliseconds; a person may have written a unit, which then differs from what we want and is put back.
+/// Postgres keeps the text as it was written. We write plain milliseconds, a person may write a unit; what we cannot
+/// read counts as above any ceiling.
 fn statement_timeout_ms(setting: &str) -> Option<u64> {
-    let value = setting.strip_prefix("statement_timeout=")?;
-    Some(value.parse().unwrap_or(u64::MAX))
+    let value = setting.strip_prefix("statement_timeout=")?.trim();
+    let digits = value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len());
+    let (number, unit) = value.split_at(digits);
+    let number = number.parse::<u64>().ok();
+    let ms = match unit.trim_start() {
+        "" | "ms" => number,
+        "us" => number.map(|number| number.saturating_add(500) / 1000),
+        "s" => number.and_then(|number| number.checked_mul(1000)),
+        "min" => number.and_then(|number| number.checked_mul(60_000)),
+        "h" => number.and_then(|number| number.checked_mul(3_600_000)),
+        "d" => number.and_then(|number| number.checked_mul(86_400_000)),
+        _ => None,
+    };
+    Some(ms.unwrap_or(u64::MAX))
 }
 
 fn role_live(role: Role, keys: &Keyring, fleet: &FleetUid) -> (String, RoleLive) {
@@ -146,6 +177,27 @@ fn role_live(role: Role, keys: &Keyring, fleet: &FleetUid) -> (String, RoleLive)
         connection_limit: role.limit,
         password_ours,
         member_of: role.member_of,
+        statement_timeouts: Vec::new(),
     };
     (role.name, live)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_is_read_in_any_unit_postgres_takes() {
+        let read = |value: &str| statement_timeout_ms(&format!("statement_timeout={value}"));
+        for (text, ms) in [("0", 0), ("1500", 1500), ("30s", 30_000), ("5 min", 300_000), ("1h", 3_600_000)] {
+            assert_eq!(read(text), Some(ms), "{text}");
+        }
+        for (text, ms) in [("400us", 0), ("500us", 1), ("2d", 172_800_000), ("250ms", 250)] {
+            assert_eq!(read(text), Some(ms), "{text}");
+        }
+        for text in ["1.5h", "0x10", "", "99999999999999999999", "99999999999999999d"] {
+            assert_eq!(read(text), Some(u64::MAX), "{text}");
+        }
+        assert_eq!(statement_timeout_ms("work_mem=4MB"), None);
+    }
 }

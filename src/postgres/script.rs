@@ -71,6 +71,11 @@ pub(super) fn messages(maker: Maker<'_>, change: &Change) -> Vec<Message> {
             let set = ms.map_or("RESET statement_timeout".to_owned(), |ms| format!("SET statement_timeout = {ms}"));
             alter_database(fleet, database, None, &set)
         }
+        Change::ResetRoleTimeout { tenant, role, database } => {
+            let within =
+                database.as_ref().map_or_else(String::new, |database| format!("IN DATABASE {} ", name(database)));
+            alter_role(fleet, tenant, role.as_ref(), &format!("{within}RESET statement_timeout"))
+        }
         Change::SetOwner { database, tenant } => {
             let owner = format!("OWNER TO {}", name(tenant.as_str()));
             alter_database(fleet, database, Some(tenant), &owner)

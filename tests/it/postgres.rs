@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use ogelnates::manifest::Grants;
-use ogelnates::plan::{DatabaseChange as Change, RoleLive, ServerLive, role_name};
+use ogelnates::plan::{DatabaseChange as Change, RoleLive, RoleTimeout, ServerLive, role_name};
 use ogelnates::postgres::{Error, Many, Server, change_many};
 use ogelnates::tenancy::{Address, Credential, FleetName, FleetUid, Keyring, RoleName, Secret, TenantId};
 use sqlx::{Connection as _, PgConnection};
@@ -144,6 +144,8 @@ async fn the_model_of_the_simulation_means_what_the_sql_does() {
             grants: Grants::Write,
         },
         Change::DropPrivileges { tenant: tenant.clone(), role: None },
+        Change::ResetRoleTimeout { tenant: tenant.clone(), role: None, database: None },
+        Change::ResetRoleTimeout { tenant: tenant.clone(), role: None, database: Some(database.clone()) },
         Change::EndConnections { database: database.clone() },
         Change::DropRole { tenant: tenant.clone(), database: database.clone(), role: role("reader") },
         Change::RenameDatabase { database: database.clone(), to: format!("zz_deleted_1_{tenant}") },
@@ -340,6 +342,36 @@ async fn what_a_person_changed_by_hand_is_seen() {
     assert!(!live.roles[&reader].can_login, "its password has run out");
     place.changed(&[Change::SetLogin { tenant: acme.clone(), role: Some(role("reader")), login: true }]).await;
     place.login(&acme, Some(&role("reader")), 1, acme.as_str()).await.expect("for ever again");
+}
+
+/// A tenant needs no right but its login to lift its own statement time.
+#[tokio::test]
+async fn a_statement_timeout_that_a_role_set_for_itself_is_seen_and_taken_away() {
+    let (place, acme) = (Place::open().await, tenant());
+    place.changed(&new_tenant(&acme)).await;
+    let wanted = place.look(&acme).await;
+    let mut own = place.login(&acme, None, 1, acme.as_str()).await.expect("its own database");
+    execute(
+        &mut own,
+        "ALTER ROLE CURRENT_USER SET statement_timeout = 0; ALTER ROLE CURRENT_USER SET work_mem = '8MB'",
+    )
+    .await;
+    let within = format!("ALTER ROLE CURRENT_USER IN DATABASE \"{acme}\" SET statement_timeout = '5min'");
+    execute(&mut own, &within).await;
+    let seen = place.look(&acme).await.roles[acme.as_str()].statement_timeouts.clone();
+    let here = Some(acme.to_string());
+    let lifted = [RoleTimeout { database: None, ms: 0 }, RoleTimeout { database: here.clone(), ms: 300_000 }];
+    assert_eq!(seen, lifted);
+    let reset = |database| Change::ResetRoleTimeout { tenant: acme.clone(), role: None, database };
+    place.changed(&[reset(None), reset(here)]).await;
+    assert_eq!(place.look(&acme).await, wanted);
+    let mut fresh = place.login(&acme, None, 1, acme.as_str()).await.expect("its own database");
+    let show = |name| format!("SELECT current_setting('{name}')");
+    let read = async |own: &mut PgConnection, sql: String| -> String {
+        sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(own).await.expect("a setting")
+    };
+    assert_eq!(read(&mut fresh, show("statement_timeout")).await, "30s");
+    assert_eq!(read(&mut fresh, show("work_mem")).await, "8MB", "not ours to manage");
 }
 
 #[tokio::test]

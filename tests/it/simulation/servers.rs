@@ -143,6 +143,7 @@ pub fn apply(server: &mut ServerLive, change: &Change) {
                 connection_limit: signed(*connection_limit),
                 password_ours: true,
                 member_of: Vec::new(),
+                statement_timeouts: Vec::new(),
             };
             server.roles.insert(role_name(tenant, role.as_ref()), fresh);
         }
@@ -181,6 +182,9 @@ pub fn apply(server: &mut ServerLive, change: &Change) {
         Change::SetStatementTimeout { database, ms } => {
             with_database(server, database, |live| live.statement_timeout_ms = *ms)
         }
+        Change::ResetRoleTimeout { tenant, role, database } => with_role(server, tenant, role.as_ref(), |live| {
+            live.statement_timeouts.retain(|own| own.database != *database);
+        }),
         Change::SetOwner { database, tenant } => {
             with_database(server, database, |live| live.owner = tenant.to_string())
         }
