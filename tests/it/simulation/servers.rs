@@ -133,18 +133,7 @@ impl Servers for ServersModel {
 pub fn apply(server: &mut ServerLive, change: &Change) {
     match change {
         Change::CreateRole { tenant, role, generation, connection_limit, login } => {
-            let grants = role.as_ref().map_or("owner", |_| "none").to_owned();
-            let mark = RoleMark { tenant: tenant.clone(), role: role.clone(), generation: *generation, grants };
-            let mark = Some(mark);
-            let fresh = RoleLive {
-                mark,
-                can_login: *login,
-                privileged: false,
-                connection_limit: signed(*connection_limit),
-                password_ours: true,
-                member_of: Vec::new(),
-                statement_timeouts: Vec::new(),
-            };
+            let fresh = fresh_role(tenant, role.as_ref(), *generation, *connection_limit, *login);
             server.roles.insert(role_name(tenant, role.as_ref()), fresh);
         }
         Change::CreateDatabase { tenant, database, connection_limit } => {
@@ -201,6 +190,20 @@ pub fn apply(server: &mut ServerLive, change: &Change) {
             server.databases.remove(database);
             server.roles.retain(|_, role| role.mark.as_ref().is_none_or(|mark| mark.tenant != *tenant));
         }
+    }
+}
+
+fn fresh_role(tenant: &TenantId, role: Option<&RoleName>, generation: u32, limit: u32, login: bool) -> RoleLive {
+    let grants = role.map_or("owner", |_| "none").to_owned();
+    let mark = RoleMark { tenant: tenant.clone(), role: role.cloned(), generation, grants };
+    RoleLive {
+        mark: Some(mark),
+        can_login: login,
+        privileged: false,
+        connection_limit: signed(limit),
+        password_ours: true,
+        member_of: Vec::new(),
+        statement_timeouts: Vec::new(),
     }
 }
 
