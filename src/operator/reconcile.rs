@@ -1,7 +1,5 @@
 //! One run: observe, plan, check, ask, carry out, look again, record.
 
-use std::collections::BTreeMap;
-
 use tokio::time::Instant;
 
 use super::apply::apply;
@@ -12,11 +10,10 @@ use super::record;
 use super::world::{Control, Door, Servers};
 use crate::manifest::Desired;
 use crate::plan::{
-    Consent, ControlLive, Deployment, InstanceState, Live, Ownership, Placement, Plan, RailwayLive, Step, check,
+    Consent, ControlLive, Deployment, InstanceState, Live, Ownership, Plan, RailwayLive, Step, check, found_places,
     plan, router_spec,
 };
 use crate::store::FleetRow;
-use crate::tenancy::TenantId;
 
 /// Planned, and carried out as far as it went.
 #[derive(Debug)]
@@ -128,7 +125,7 @@ async fn bookkeeping<C: Control>(
     for (name, record) in &live.control.instances {
         control.save_instance(name, record).await?;
     }
-    control.save_placements(&found_placements(live)).await?;
+    control.save_placements(&found_places(live)).await?;
     // Last, because it is what says that the rest is whole; while an instance was not seen it is not.
     if everything_was_seen(live) {
         let (uid, name) = (door.fleet.clone(), desired.fleet.name.clone());
@@ -136,20 +133,6 @@ async fn bookkeeping<C: Control>(
         control.save_fleet(&FleetRow { uid, name, project, environment }).await?;
     }
     Ok(())
-}
-
-fn found_placements(live: &Live) -> Vec<(TenantId, Placement)> {
-    let mut found: BTreeMap<TenantId, Placement> = BTreeMap::new();
-    for (instance, state) in &live.instances {
-        let InstanceState::Awake(server) = state else { continue };
-        for (database, seen) in &server.databases {
-            if let Some(tenant) = seen.tenant.as_ref().filter(|tenant| tenant.as_str() == database) {
-                let placement = Placement { instance: instance.clone(), database: database.clone() };
-                found.entry(tenant.clone()).or_insert(placement);
-            }
-        }
-    }
-    found.into_iter().collect()
 }
 
 fn everything_was_seen(live: &Live) -> bool {

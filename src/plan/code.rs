@@ -36,6 +36,7 @@ codes! {
     FoundTwice = "O7S2010", "A tenant's database was found on two instances.";
     ImageMajor = "O7S2011", "A new major version of Postgres cannot start on the old version's data.";
     RegionChange = "O7S2012", "Changing the region of an instance with data moves its volume.";
+    RenamedByHand = "O7S2013", "A tenant's database or role is on its instance under another name: somebody renamed it.";
     InstanceDown = "O7S2101", "The instance does not answer or does not start.";
     Unseen = "O7S2102", "An instance that may hold the tenant cannot be asked.";
     DependsOn = "O7S2103", "The instance the tenant needs is refused.";

@@ -1,7 +1,7 @@
 //! Decides: `plan(desired, live)` is a pure function whose value is printed, saved, reviewed, priced and carried out.
 //! It never reads a file, a clock or a network, and no secret enters a plan.
 //! Read: live (what is), action and change (what a plan is made of), planner, then instances, place, tenants, publish,
-//! removals and preflight (how it is decided), safety (a second opinion), text.
+//! renamed, removals and preflight (how it is decided), safety (a second opinion), text.
 
 mod action;
 mod ceilings;
@@ -14,6 +14,7 @@ mod planner;
 mod preflight;
 mod publish;
 mod removals;
+mod renamed;
 mod routers;
 mod safety;
 mod spec;
@@ -34,6 +35,7 @@ pub use live::{
 };
 pub use planner::{Consent, plan};
 pub use removals::GRACE_DAYS;
+pub use renamed::found_places;
 pub use routers::router_spec;
 pub use safety::check;
 pub use spec::{MOUNT_PATH, ServicePatchSpec, ServiceSpec};

@@ -26,6 +26,8 @@ pub enum Place {
     Unseen {
         instances: Vec<InstanceName>,
     },
+    /// Its database is there, and somebody gave it another name.
+    Renamed(Placement),
     /// Its mark was found on two instances.
     Twice {
         on: Vec<InstanceName>,

@@ -10,8 +10,8 @@ use super::instances::{self, Status};
 use super::live::{InstanceState, Live};
 use super::place::{self, Place, Placer};
 use super::spec::{RESERVED_CONNECTIONS, derived_max_connections, max_connections_of};
-use super::{preflight, publish, removals, tenants};
-use crate::manifest::{Desired, Origin, Tenant, TenantState};
+use super::{preflight, publish, removals, renamed, tenants};
+use crate::manifest::{DeletionPolicy, Desired, Origin, Tenant, TenantState};
 use crate::tenancy::{InstanceName, Keyring, TenantId};
 
 /// What the person running it allows beyond the manifests.
@@ -55,7 +55,7 @@ pub fn plan(desired: &Desired, live: &Live, keys: &Keyring, consent: &Consent) -
         draft.plan.paused.push(format!("fleet/{}", desired.fleet.name));
         return draft.plan;
     }
-    let remembered = place::remembered(live);
+    let (remembered, renamed) = (place::remembered(live), renamed::found(live));
     let mut placer = placer(desired, live);
     for (tenant, places) in &remembered {
         if let [place] = &places[..] {
@@ -70,7 +70,12 @@ pub fn plan(desired: &Desired, live: &Live, keys: &Keyring, consent: &Consent) -
     };
     let present = |tenant: &&Tenant| tenant.state == TenantState::Present && !is_rename(tenant);
     for tenant in desired.tenants.values().filter(present) {
-        places.insert(&tenant.name, place_of(tenant, remembered.get(&tenant.name), &mut placer));
+        let known = remembered.get(&tenant.name).map_or(&[][..], Vec::as_slice);
+        let place = match renamed::database(live, &renamed, &tenant.name, known.first()) {
+            Some(found) => Place::Renamed(found.clone()),
+            None => place_of(tenant, known, &mut placer),
+        };
+        places.insert(&tenant.name, place);
     }
     for pool in desired.pools.values().filter(|pool| !pool.paused) {
         placer.fill_to_minimum(pool);
@@ -85,9 +90,15 @@ pub fn plan(desired: &Desired, live: &Live, keys: &Keyring, consent: &Consent) -
         } else if let Some(place) = places.get(&tenant.name) {
             plan_tenant(&mut draft, tenant, place);
         } else {
-            removals::plan(&mut draft, tenant, remembered.get(&tenant.name).map_or(&[], Vec::as_slice));
+            let known = remembered.get(&tenant.name).map_or(&[][..], Vec::as_slice);
+            let condemned = tenant.deletion_policy == DeletionPolicy::Delete;
+            match renamed::database(live, &renamed, &tenant.name, known.first()).filter(|_| condemned) {
+                Some(found) => draft.refuse(renamed::database_problem(tenant, found)),
+                None => removals::plan(&mut draft, tenant, known),
+            }
         }
     }
+    renamed::warn_of_copies(&mut draft, &renamed, &places);
     publish::plan(&mut draft, &places);
     removals::list_retained(&mut draft, &remembered);
     removals::guard(&mut draft);
@@ -95,8 +106,8 @@ pub fn plan(desired: &Desired, live: &Live, keys: &Keyring, consent: &Consent) -
     finish(draft.plan)
 }
 
-fn place_of(tenant: &Tenant, remembered: Option<&Vec<super::live::Placement>>, placer: &mut Placer<'_>) -> Place {
-    match remembered.map_or(&[][..], Vec::as_slice) {
+fn place_of(tenant: &Tenant, remembered: &[super::live::Placement], placer: &mut Placer<'_>) -> Place {
+    match remembered {
         [] => placer.choose(tenant),
         [place] => {
             let moved = place.instance.pool() != tenant.pool
@@ -132,6 +143,7 @@ fn plan_tenant(draft: &mut Draft<'_>, tenant: &Tenant, place: &Place) {
             "moves are not built yet; put the old pool back (`spec.placement.pool`), or a tier of the same pool",
             Some(cause),
         )),
+        Place::Renamed(found) => draft.refuse(renamed::database_problem(tenant, found)),
         Place::Twice { on } => draft.refuse(problem(
             Code::FoundTwice,
             address,

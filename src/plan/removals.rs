@@ -14,6 +14,9 @@ use super::planner::{Draft, problem};
 use crate::manifest::{DeletionPolicy, RemovalGuard, Tenant};
 use crate::tenancy::{RouteState, TenantId};
 
+/// What the name of a deleted database begins with.
+pub(super) const DELETED_PREFIX: &str = "zz_deleted_";
+
 /// How long a deleted database is kept under another name.
 pub const GRACE_DAYS: i64 = 7;
 
@@ -101,7 +104,7 @@ fn begin(draft: &mut Draft<'_>, tenant: &Tenant, place: &Placement) {
         return;
     }
     route_retired(draft, tenant);
-    let renamed_to = format!("zz_deleted_{}_{}", today.format("%Y%m%d"), tenant.name);
+    let renamed_to = format!("{DELETED_PREFIX}{}_{}", today.format("%Y%m%d"), tenant.name);
     let renamed_to: String = renamed_to.chars().take(63).collect();
     let intent = DeletionIntent {
         tenant: tenant.name.clone(),

@@ -7,6 +7,7 @@ use super::code::Code;
 use super::instances::{Status, field};
 use super::live::{DatabaseLive, Placement, RoleLive, ServerLive};
 use super::planner::{Draft, problem};
+use super::renamed;
 use crate::manifest::{Desired, Origin, Role, Tenant};
 use crate::tenancy::{InstanceName, RoleName, Route, RouteState, TenantId};
 
@@ -68,6 +69,9 @@ pub(super) fn plan(draft: &mut Draft<'_>, tenant: &Tenant, placement: &Placement
         let help = "drop or rename it by hand, or name the tenant otherwise; o7s never changes what it did not make";
         draft.refuse(problem(code, address, message, help, Some(tenant.origins.object.clone())));
         return;
+    }
+    if let Some(problem) = server.and_then(|server| renamed::role_problem(server, tenant, placement)) {
+        return draft.refuse(problem);
     }
     let mut work = match server {
         Some(server) => compare(draft, tenant, placement, server, route),

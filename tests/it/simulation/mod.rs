@@ -3,6 +3,7 @@
 //! so each fault can be replayed.
 //! Read: sim (the world and its calls), control and servers (the models), then the laws.
 
+mod by_hand;
 mod control;
 mod laws;
 mod random_laws;

@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use chrono::TimeDelta;
 use ogelnates::local::world::{Fault, Plan, Rule};
 use ogelnates::operator::{Error, Outcome, Verdict};
-use ogelnates::plan::{Code, Consent, ReasonCode, RoleTimeout, Step, Symbol};
+use ogelnates::plan::{Code, Consent, ReasonCode, Step, Symbol};
 use ogelnates::tenancy::{Credential, RouteState, TenantId};
 use serde_json::json;
 
 use super::laws::{bootstrapped, settle, simulate};
 use super::sim::{Ended, Kill, Sim, fleet, fleet_text, manifest};
 
-async fn run(sim: &Sim, desired: &ogelnates::manifest::Desired) -> Box<ogelnates::operator::Reconciled> {
+pub async fn run(sim: &Sim, desired: &ogelnates::manifest::Desired) -> Box<ogelnates::operator::Reconciled> {
     match sim.reconcile(desired).await {
         Ended::Done(done) => done,
         Ended::Failed(error) => panic!("{error}"),
@@ -81,7 +81,7 @@ fn a_removed_manifest_changes_nothing_and_is_listed() {
     });
 }
 
-fn absent(text: &str, tenant: &str) -> String {
+pub fn absent(text: &str, tenant: &str) -> String {
     let with = format!("name: {tenant} }}\nspec:\n  state: absent\n  deletionPolicy: delete\n");
     text.replace(&format!("name: {tenant} }}\nspec:\n"), &with)
 }
@@ -242,45 +242,6 @@ fn a_change_made_by_hand_in_postgres_is_put_back_as_drift() {
         assert_eq!((done.plan.actions[0].symbol, done.plan.actions[0].fields.len()), (Symbol::Drift, 5));
         assert_eq!(done.verdict, Verdict::Converged);
         assert_eq!(sim.picture(), wanted);
-    });
-}
-
-/// Any role may set its own statement time, and that wins over its database's. Only what lifts the ceiling is put back.
-#[test]
-fn a_statement_timeout_above_the_ceiling_is_put_back_and_a_shorter_one_is_left_alone() {
-    simulate(async || {
-        let limited = fleet_text(&["acme", "beta"])
-            .replace("serverConnections: 2", "serverConnections: 2, statementTimeout: 30s");
-        let desired = manifest(
-            &limited.replace("name: acme }\nspec:\n", "name: acme }\nspec:\n  roles: [{ name: r, grants: read }]\n"),
-        );
-        let sim = bootstrapped(&desired, false).await;
-        settle(&sim, &desired, "first").await;
-        let set = |role: &str, database: Option<&str>, ms| {
-            let database = database.map(str::to_owned);
-            sim.servers.with("shared-1", |server| {
-                server.roles.get_mut(role).expect("there").statement_timeouts.push(RoleTimeout { database, ms });
-            });
-        };
-        set("acme", None, 20_000);
-        set("acme_r", Some("acme"), 30_000);
-        let wanted = sim.picture();
-        assert!(run(&sim, &desired).await.plan.is_empty(), "both keep to the ceiling");
-        set("acme", Some("acme"), 0);
-        set("acme_r", None, 30_001);
-        let done = run(&sim, &desired).await;
-        let [action] = &done.plan.actions[..] else { panic!("{:?}", done.plan.actions) };
-        let said: Vec<String> =
-            action.fields.iter().map(|f| format!("{}: {:?} -> {:?}", f.path, f.old, f.new)).collect();
-        let own = r#"acme.statementTimeout in acme: Some("0 (no limit)") -> Some("30s")"#;
-        assert_eq!(said, [own, r#"acme_r.statementTimeout: Some("30001ms") -> Some("30s")"#]);
-        assert_eq!((action.symbol, done.verdict), (Symbol::Drift, Verdict::Converged), "{:?}", done.report);
-        assert_eq!(sim.picture(), wanted);
-        // Without a ceiling there is nothing to lift.
-        let free = manifest(&fleet_text(&["acme", "beta"]));
-        settle(&sim, &free, "no ceiling").await;
-        set("acme", None, 0);
-        assert!(run(&sim, &free).await.plan.is_empty());
     });
 }
 
