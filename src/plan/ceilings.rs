@@ -5,8 +5,9 @@
 //! the ceiling and is its business, as are all other settings.
 
 use super::change::DatabaseChange as Change;
+use super::compare::Work;
 use super::live::{DatabaseLive, RoleLive};
-use super::tenants::{Work, role_name};
+use super::tenants::role_name;
 use crate::manifest::Tenant;
 use crate::tenancy::{Millis, RoleName};
 

@@ -1,12 +1,15 @@
 //! Decides: `plan(desired, live)` is a pure function whose value is printed, saved, reviewed, priced and carried out.
 //! It never reads a file, a clock or a network, and no secret enters a plan.
-//! Read: live (what is), action and change (what a plan is made of), planner, then instances, place, tenants, publish,
-//! renamed, removals and preflight (how it is decided), safety (a second opinion), text.
+//! Read: live (what is), action and change (what a plan is made of), planner, then instances, place, tenants (with
+//! compare, ceilings, route and cause), publish, renamed, removals and preflight (how it is decided), safety (a second
+//! opinion), text.
 
 mod action;
+mod cause;
 mod ceilings;
 mod change;
 mod code;
+mod compare;
 mod instances;
 mod live;
 mod place;
@@ -15,6 +18,7 @@ mod preflight;
 mod publish;
 mod removals;
 mod renamed;
+mod route;
 mod routers;
 mod safety;
 mod spec;

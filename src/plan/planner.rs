@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::NaiveDate;
 
 use super::action::{Action, FORMAT_VERSION, Plan, PriceChange, Problem, Unchanged};
+use super::cause::placement_cause;
 use super::code::Code;
 use super::instances::{self, Status};
 use super::live::{InstanceState, Live};
@@ -132,7 +133,7 @@ fn refuse_rename(draft: &mut Draft<'_>, tenant: &Tenant) {
 
 fn plan_tenant(draft: &mut Draft<'_>, tenant: &Tenant, place: &Place) {
     let address = format!("tenant/{}", tenant.name);
-    let cause = tenants::placement_cause(tenant, draft.desired);
+    let cause = placement_cause(tenant, draft.desired);
     match place {
         Place::Remembered(placement) => tenants::plan(draft, tenant, placement, true),
         Place::Chosen(placement) => tenants::plan(draft, tenant, placement, false),

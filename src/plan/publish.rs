@@ -9,7 +9,8 @@ use super::instances::{field, may_be_ours};
 use super::live::{Ownership, Placement};
 use super::place::Place;
 use super::planner::{Draft, problem};
-use super::tenants::{endpoint_of, role_name};
+use super::route::endpoint_of;
+use super::tenants::role_name;
 use crate::manifest::{Publish, Tenant};
 use crate::tenancy::{Credential, TenantId};
 

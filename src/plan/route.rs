@@ -1,0 +1,114 @@
+//! A tenant's row of the routing table.
+
+use super::action::{Action, Field, Reason, ReasonCode, RouteDraft, Step, Symbol, Wave};
+use super::cause::limit_cause;
+use super::instances::field;
+use super::live::Placement;
+use super::planner::Draft;
+use crate::manifest::Tenant;
+use crate::tenancy::{InstanceName, RoleName, Route, RouteState};
+
+pub(super) fn wanted_route(draft: &Draft<'_>, tenant: &Tenant, placement: &Placement) -> RouteDraft {
+    let tier = draft.desired.tiers.get(&tenant.tier);
+    RouteDraft {
+        tenant: tenant.name.clone(),
+        database: placement.database.clone(),
+        instance: placement.instance.clone(),
+        state: if tenant.suspended { RouteState::Suspended } else { RouteState::Active },
+        tier: tenant.tier.clone(),
+        generation: tenant.generation,
+        roles: tenant.roles.iter().map(|role| role.name.clone()).collect(),
+        limits: tenant.limits.clone(),
+        over_limit: tier.map(|tier| tier.over_limit.clone()).unwrap_or_default(),
+        upgrade: tier.and_then(|tier| tier.upgrade.clone()),
+    }
+}
+
+pub(super) fn push_route(draft: &mut Draft<'_>, tenant: &Tenant, placement: &Placement) {
+    let wanted = wanted_route(draft, tenant, placement);
+    let have = draft.live.control.routes.get(&tenant.name);
+    let endpoint = endpoint_of(draft, &placement.instance);
+    let same_place = have.is_some_and(|route| endpoint.is_some_and(|endpoint| route.endpoint == *endpoint));
+    if same_place && have.map(RouteDraft::of).as_ref() == Some(&wanted) {
+        return;
+    }
+    let fields = route_fields(have, &wanted, same_place);
+    let (symbol, code, text) = match have {
+        None => (Symbol::Create, ReasonCode::NotFound, format!("new route to {}", placement.instance)),
+        Some(route) if route.tier != wanted.tier => {
+            (Symbol::Update, ReasonCode::SpecChanged, format!("tier {} -> {}", route.tier, wanted.tier))
+        }
+        Some(_) => (Symbol::Update, ReasonCode::SpecChanged, "the route changed".to_owned()),
+    };
+    let cause = match have {
+        None => tenant.origins.object.clone(),
+        Some(route) if route.tier != wanted.tier => tenant.origins.at("spec.tier"),
+        Some(_) => limit_cause(draft.desired, tenant, &fields),
+    };
+    let (address, reason) = (format!("route/{}", tenant.name), Reason { code, text });
+    let step = Step::Route { route: Box::new(wanted) };
+    draft.act(Action { address, symbol, wave: Wave::Routes, reason, cause, fields, step });
+}
+
+/// Where the instance is; `None` while it has no address, which is also so for one that this plan makes anew.
+pub(super) fn endpoint_of<'a>(draft: &Draft<'a>, instance: &InstanceName) -> Option<&'a crate::tenancy::Endpoint> {
+    if draft.remade.contains(instance) {
+        return None;
+    }
+    draft.live.control.instances.get(instance.as_str())?.endpoint.as_ref()
+}
+
+/// Only what differs; a new route shows where it leads.
+fn route_fields(have: Option<&Route>, wanted: &RouteDraft, same_place: bool) -> Vec<Field> {
+    let Some(have) = have else {
+        let place = format!("{}/{}", wanted.instance, wanted.database);
+        return vec![field("to", None, Some(&place)), field("tier", None, Some(wanted.tier.as_str()))];
+    };
+    let pair = |path: &str, old: Option<String>, new: Option<String>| {
+        (old != new).then_some(Field { path: path.to_owned(), old, new })
+    };
+    let (a, b) = (&have.limits, &wanted.limits);
+    let text = |value: &dyn ToString| Some(value.to_string());
+    let place = |instance: &InstanceName, database: &str| Some(format!("{instance}/{database}"));
+    let upgrade = |upgrade: &Option<crate::tenancy::Upgrade>| upgrade.as_ref().map(|upgrade| upgrade.to.clone());
+    let mut fields: Vec<Field> = [
+        pair("to", place(&have.instance, &have.database), place(&wanted.instance, &wanted.database)),
+        pair("state", text(&have.state.as_str()), text(&wanted.state.as_str())),
+        pair("tier", text(&have.tier), text(&wanted.tier)),
+        pair("generation", text(&have.generation), text(&wanted.generation)),
+        pair("roles", text(&join_roles(&have.roles)), text(&join_roles(&wanted.roles))),
+        pair("limits.connections", text(&a.connections), text(&b.connections)),
+        pair("limits.serverConnections", text(&a.server_connections), text(&b.server_connections)),
+        pair(
+            "limits.queriesPerMinute",
+            a.queries_per_minute.map(|n| n.to_string()),
+            b.queries_per_minute.map(|n| n.to_string()),
+        ),
+        pair("limits.storage", a.storage.map(|n| n.to_string()), b.storage.map(|n| n.to_string())),
+        pair(
+            "limits.egressPerMonth",
+            a.egress_per_month.map(|n| n.to_string()),
+            b.egress_per_month.map(|n| n.to_string()),
+        ),
+        pair(
+            "limits.statementTimeout",
+            a.statement_timeout.map(|n| n.to_string()),
+            b.statement_timeout.map(|n| n.to_string()),
+        ),
+        pair("upgrade.to", upgrade(&have.upgrade), upgrade(&wanted.upgrade)),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if have.over_limit != wanted.over_limit {
+        fields.push(field("overLimit", Some("(old)"), Some("(changed)")));
+    }
+    if !same_place {
+        fields.push(field("address", Some(&have.endpoint.public.to_string()), Some("the instance's new address")));
+    }
+    fields
+}
+
+fn join_roles(roles: &[RoleName]) -> String {
+    roles.iter().map(RoleName::as_str).collect::<Vec<_>>().join(", ")
+}
