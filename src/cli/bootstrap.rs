@@ -6,13 +6,15 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
 use super::args::{BootstrapArgs, Format};
+use super::config::Config;
 use super::load::load_desired;
 use super::progress::{Progress, confirm};
 use super::report::Failure;
 use super::session::{client, now};
 use super::signals::Signals;
 use super::{config, render};
-use crate::operator::{Bootstrapped, Ground, Timing, bootstrap, control_url};
+use crate::manifest::Desired;
+use crate::operator::{self, Bootstrapped, Ground, Timing, bootstrap, control_url};
 use crate::store::{Error as StoreError, FleetRow, Store};
 use crate::tenancy::Secret;
 
@@ -36,7 +38,12 @@ pub async fn run(args: BootstrapArgs) -> Result<u8, Failure> {
         super::progress::say("nothing was changed: say yes at the prompt, or give --yes");
         return Ok(4);
     }
-    let (signals, progress, railway) = (Signals::listen()?, Progress::new(), client(&config)?);
+    let signals = Signals::listen()?;
+    signals.settle(make(&args, &desired, &config, &signals).await)
+}
+
+async fn make(args: &BootstrapArgs, desired: &Desired, config: &Config, signals: &Signals) -> Result<u8, Failure> {
+    let (progress, railway) = (Progress::new(), client(config)?);
     let show = |line: &str| progress.show(line);
     let ground = Ground {
         railway: &railway,
@@ -49,7 +56,7 @@ pub async fn run(args: BootstrapArgs) -> Result<u8, Failure> {
     let done = bootstrap(&ground, &desired.fleet).await?;
     let inside = config.own_environment.as_deref() == Some(done.environment.as_str());
     let url = control_url(&config.keys, &done.endpoint, inside);
-    let store = connect(&url, args.timeout, &show).await?;
+    let store = connect(&url, args.timeout, signals, &show).await?;
     store.migrate().await?;
     let uid = config.keys.fleet_uid(&desired.fleet.name);
     let row = FleetRow {
@@ -84,14 +91,22 @@ pub async fn run(args: BootstrapArgs) -> Result<u8, Failure> {
 }
 
 /// The container runs before its server answers.
-async fn connect(url: &Secret, within: std::time::Duration, show: &dyn Fn(&str)) -> Result<Store, Failure> {
+async fn connect(
+    url: &Secret,
+    within: std::time::Duration,
+    signals: &Signals,
+    show: &dyn Fn(&str),
+) -> Result<Store, Failure> {
     let deadline = Instant::now() + within;
     loop {
         match Store::connect(url, CONNECT).await {
             Ok(store) => return Ok(store),
             Err(StoreError::NotListening { .. }) if Instant::now() < deadline => {
                 show("still waiting: the control database does not answer yet");
-                sleep(Timing::default().poll).await;
+                tokio::select! {
+                    () = signals.token.cancelled() => return Err(operator::Error::Stopped.into()),
+                    () = sleep(Timing::default().poll) => {}
+                }
             }
             Err(error) => return Err(error.into()),
         }

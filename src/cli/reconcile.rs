@@ -24,14 +24,7 @@ pub async fn run(args: ReconcileArgs) -> Result<u8, Failure> {
         true => watch_loop(&args, &signals).await,
         false => once(&args, &signals).await,
     };
-    let code = match result {
-        // Stopped before there was a plan to report on: the signal's own code, not the error's.
-        Err(failure @ Failure::Operator(crate::operator::Error::Stopped)) => {
-            failure.print(&mut io::stderr())?;
-            failure.exit_code()
-        }
-        result => result?,
-    };
+    let code = signals.settle(result)?;
     Ok(signals.exit_code().filter(|_| code != 0 || args.mode.watch).unwrap_or(code))
 }
 
@@ -152,14 +145,14 @@ fn outcome_lines(done: &Reconciled) -> String {
         }
     }
     let version = report.routing_version.map(|v| format!("; routing table is at version {v}")).unwrap_or_default();
-    text.push_str(&format!("{ok} done, {failed} failed, {blocked} blocked, {skipped} not begun{version}\n"));
+    text.push_str(&format!("{ok} done, {failed} failed, {blocked} blocked, {skipped} not finished{version}\n"));
     text
 }
 
 fn stop_line(report: &Report, error: Option<&crate::operator::Error>) -> String {
     let Some(error) = error else { return String::new() };
     let first = report.outcomes.iter().find(|(_, outcome)| **outcome == Outcome::Skipped);
-    let place = first.map(|(address, _)| format!(" before {address}")).unwrap_or_default();
+    let place = first.map(|(address, _)| format!(" at {address}")).unwrap_or_default();
     format!("stopped{place}: {error}\n    next: {}\n", error.help())
 }
 

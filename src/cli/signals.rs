@@ -7,6 +7,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::report::Failure;
+use crate::operator;
+
 const SIGINT: u8 = 130;
 const SIGTERM: u8 = 143;
 
@@ -37,6 +40,17 @@ impl Signals {
             }
         });
         Ok(Signals { token, code, _listener: listener })
+    }
+
+    /// Stopped before there was something to report on: the signal's own code, not the error's.
+    pub fn settle(&self, result: Result<u8, Failure>) -> Result<u8, Failure> {
+        match (result, self.exit_code()) {
+            (Err(failure @ Failure::Operator(operator::Error::Stopped)), Some(code)) => {
+                failure.print(&mut std::io::stderr())?;
+                Ok(code)
+            }
+            (result, _) => result,
+        }
     }
 
     /// The exit code of the signal that came, if one did.

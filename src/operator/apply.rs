@@ -90,7 +90,7 @@ async fn instances<C: Control, S: Servers>(
             Ok(endpoint) => {
                 run.endpoints.insert(instance.clone(), endpoint.clone());
                 let at = run.door.address(&endpoint).clone();
-                databases::prepare(run, &instance, &at).await
+                databases::prepare(run, &instance, &at).await?
             }
             Err(failure) => Err(failure),
         };

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::error::Error;
 use super::services::{Item, ends_the_run, read};
@@ -57,7 +57,7 @@ async fn refresh(door: &Door<'_>, items: &mut [Item]) -> Result<(), Error> {
         if !hidden || Instant::now() >= deadline {
             return Ok(());
         }
-        sleep(door.timing.poll).await;
+        door.wait(door.timing.poll).await?;
     }
 }
 
@@ -89,7 +89,7 @@ async fn commit(door: &Door<'_>, items: &mut [Item], indices: &[usize], depth: u
 async fn recommit(door: &Door<'_>, items: &mut [Item], indices: &[usize], depth: usize) -> Result<(), Error> {
     (door.progress)("the answer to a patch was lost; looking whether it was applied");
     indices.iter().for_each(|&index| items[index].adopted = true);
-    sleep(door.timing.poll).await;
+    door.wait(door.timing.poll).await?;
     refresh(door, items).await?;
     let open: Vec<usize> = indices.iter().copied().filter(|&index| needs_patch(&items[index])).collect();
     if depth >= HALVINGS_MAX {

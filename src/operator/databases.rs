@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use futures_util::stream::{self, StreamExt as _};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::apply::Run;
 use super::error::Error;
@@ -18,31 +18,32 @@ impl From<ServerFailure> for Failure {
     }
 }
 
-/// A fresh server needs a moment behind its proxy; then its own databases are closed to everybody.
+/// A fresh server needs a moment behind its proxy; then its own databases are closed to everybody. The inner error is
+/// the server's own; a stop request is the run's.
 pub(super) async fn prepare<C: Control, S: Servers>(
     run: &Run<'_, C, S>,
     name: &InstanceName,
     at: &Address,
-) -> Result<(), Failure> {
+) -> Result<Result<(), Failure>, Error> {
     let deadline = Instant::now() + run.door.timing.ready;
     let server = loop {
         match run.servers.observe(name, at).await {
             Ok(server) => break server,
-            Err(failure) if Instant::now() >= deadline || run.door.stop.is_cancelled() => return Err(failure.into()),
+            Err(failure) if Instant::now() >= deadline => return Ok(Err(failure.into())),
             Err(_) => {
                 (run.door.progress)(&format!("still waiting: {name} does not answer at {at} yet"));
-                sleep(run.door.timing.poll).await;
+                run.door.wait(run.door.timing.poll).await?;
             }
         }
     };
     let close = |database: String| DatabaseChange::CloseToPublic { database };
     let changes: Vec<DatabaseChange> = server.public_databases.into_iter().map(close).collect();
     if changes.is_empty() {
-        return Ok(());
+        return Ok(Ok(()));
     }
+    run.door.go_on()?;
     let results = run.servers.change(name, at, &[changes], &|_| ()).await;
-    results.into_iter().collect::<Result<Vec<()>, ServerFailure>>()?;
-    Ok(())
+    Ok(results.into_iter().collect::<Result<(), ServerFailure>>().map_err(Failure::from))
 }
 
 /// What one group of changes is for.

@@ -20,7 +20,7 @@ pub enum Outcome {
     Blocked {
         on: String,
     },
-    /// The run was stopped before it.
+    /// The run was stopped before it was finished.
     Skipped,
 }
 

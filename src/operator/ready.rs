@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::error::Error;
 use super::outcome::Failure;
@@ -94,8 +94,7 @@ async fn wait_until_running(door: &Door<'_>, items: &mut [Item]) -> Result<(), E
         }
         let waits = waiting.iter().map(|&index| items[index].name()).collect::<Vec<_>>().join(", ");
         (door.progress)(&format!("still waiting: {waits} deploying, {} s", begun.elapsed().as_secs()));
-        door.go_on()?;
-        sleep(door.timing.poll).await;
+        door.wait(door.timing.poll).await?;
     }
     Ok(())
 }
@@ -137,8 +136,7 @@ async fn learn_addresses(door: &Door<'_>, items: &mut [Item]) -> Result<(), Erro
             return Ok(());
         }
         (door.progress)("waiting for TCP proxies");
-        door.go_on()?;
-        sleep(door.timing.poll).await;
+        door.wait(door.timing.poll).await?;
     }
     for item in items.iter_mut().filter(|item| item.is_alive() && item.endpoint.is_none()) {
         item.fail(

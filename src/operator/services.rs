@@ -134,7 +134,7 @@ async fn look(door: &Door<'_>, items: &mut [Item]) -> Result<(), Error> {
             break;
         }
         (door.progress)("waiting for Railway to list services that were just made");
-        sleep(door.timing.poll).await;
+        door.wait(door.timing.poll).await?;
     }
     Ok(())
 }

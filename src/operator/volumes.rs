@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::error::Error;
 use super::services::{Item, ends_the_run, read};
@@ -44,7 +44,7 @@ pub(super) async fn ensure<M: Memory>(
             Err(failure) if ends_the_run(&failure.error) => return Err(failure.error.into()),
             Err(failure) => {
                 let unsure = learn(items, &wanted, failure);
-                sleep(PAUSE).await;
+                door.wait(PAUSE).await?;
                 look(door, items, &unsure, sent + door.timing.settle).await?;
             }
         }
@@ -116,8 +116,7 @@ async fn look(door: &Door<'_>, items: &mut [Item], unsure: &[usize], deadline: I
         (door.progress)(&format!(
             "a volume may have been made by an earlier call; looking for it for another {left} s"
         ));
-        sleep(door.timing.poll).await;
-        door.go_on()?;
+        door.wait(door.timing.poll).await?;
     }
     Ok(())
 }

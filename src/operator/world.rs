@@ -5,6 +5,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
@@ -36,6 +37,15 @@ impl Door<'_> {
     /// Call before anything that changes the world.
     pub fn go_on(&self) -> Result<(), Error> {
         if self.stop.is_cancelled() { Err(Error::Stopped) } else { Ok(()) }
+    }
+
+    /// A pause between two looks. A stop request ends it, and whatever was being waited for.
+    pub async fn wait(&self, time: Duration) -> Result<(), Error> {
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = sleep(time) => {}
+        }
+        self.go_on()
     }
 
     pub fn address<'b>(&self, endpoint: &'b crate::tenancy::Endpoint) -> &'b Address {

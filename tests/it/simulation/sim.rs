@@ -77,6 +77,9 @@ pub struct Sim {
     /// Added to the operator's clock only: its machine may be wrong.
     pub skew: Cell<TimeDelta>,
     place: RefCell<Option<FleetRow>>,
+    /// Ctrl-C comes when a line of progress has this in it; then, when it came.
+    stop_on: RefCell<Option<String>>,
+    pub stopped: Cell<Option<Instant>>,
 }
 
 /// 2026-11-24T12:00:00Z.
@@ -107,6 +110,8 @@ impl Sim {
             began: Instant::now(),
             skew: Cell::new(TimeDelta::zero()),
             place: RefCell::new(None),
+            stop_on: RefCell::new(None),
+            stopped: Cell::new(None),
         }
     }
 
@@ -118,6 +123,19 @@ impl Sim {
     pub fn lag(&self) {
         let rule = Rule { count: None, ..Rule::once(Fault::Lag) };
         self.railway.lock().expect("one thread").order(rule);
+    }
+
+    /// In the next run only.
+    pub fn stop_on(&self, text: &str) {
+        *self.stop_on.borrow_mut() = Some(text.to_owned());
+    }
+
+    fn hear(&self, line: &str, stop: &CancellationToken) {
+        if self.stop_on.borrow().as_ref().is_some_and(|text| line.contains(text)) {
+            *self.stop_on.borrow_mut() = None;
+            self.stopped.set(Some(Instant::now()));
+            stop.cancel();
+        }
     }
 
     pub fn kill_at(&self, kill: Kill) {
@@ -222,7 +240,7 @@ impl Sim {
             keys: &self.keys,
             fleet: row.uid,
             stop: &stop,
-            progress: &|_| (),
+            progress: &|line| self.hear(line, &stop),
             clock: &clock,
             timing: Timing::default(),
             run: uuid::Uuid::nil(),
