@@ -26,7 +26,7 @@ enum LocalCommand {
     /// Show its services and what its clients have spent
     Status(StatusArgs),
     /// Order trouble: lag, lost-answer, timeout, 429, edge-block, 5xx, fail-alias, deploy-fails, unhealthy,
-    /// too-quickly, crash, not-authorized; or clear
+    /// too-quickly, stale-base, trailing-dot, sleep, redeploy, crash, not-authorized; or clear
     Fault(FaultArgs),
 }
 
@@ -70,8 +70,8 @@ enum Format {
 struct FaultArgs {
     #[command(flatten)]
     data: DataArgs,
-    /// lag, lost-answer, timeout, 429, edge-block, 5xx, fail-alias, deploy-fails, unhealthy, too-quickly, crash,
-    /// not-authorized; or `clear`, which takes every open order back
+    /// lag, lost-answer, timeout, 429, edge-block, 5xx, fail-alias, deploy-fails, unhealthy, too-quickly, stale-base,
+    /// trailing-dot, sleep, redeploy, crash, not-authorized; or `clear`, which takes every open order back
     #[arg(value_parser = parse_kind, required_unless_present = "list")]
     kind: Option<Kind>,
     /// Only in requests of this operation or with this root field
@@ -80,7 +80,7 @@ struct FaultArgs {
     /// Only at this alias (fail-alias)
     #[arg(long, value_name = "ALIAS")]
     alias: Option<String>,
-    /// Only for this service (deploy-fails, unhealthy, crash)
+    /// Only for this service (deploy-fails, unhealthy, sleep, redeploy, crash)
     #[arg(long, value_name = "NAME")]
     service: Option<String>,
     /// How often [default: 1; lag lasts until cleared]

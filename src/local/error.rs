@@ -23,13 +23,26 @@ pub enum Refusal {
     Invalid(String),
     #[error("{0}")]
     Limit(String),
+    #[error("An operation is already in progress, please try again")]
+    InProgress,
     #[error("Cannot redeploy without a snapshot")]
     NoSnapshot,
+    #[error(
+        "The environment changed since this plan was computed. Re-run plan and review the changes before applying."
+    )]
+    StaleBase,
     #[error("Problem processing request")]
     Injected,
     /// Never an invented value: a client that needs more is told what is missing.
     #[error("{0} is not simulated by the local Railway")]
     NotSimulated(String),
+}
+
+impl Refusal {
+    /// `extensions.code` of the error with this text: all but one are alike on Railway.
+    pub fn code(text: &str) -> &'static str {
+        if text == Refusal::StaleBase.to_string() { "STALE_ENVIRONMENT_BASE" } else { "INTERNAL_SERVER_ERROR" }
+    }
 }
 
 /// What stops `o7s local`.

@@ -288,7 +288,7 @@ fn field_error(error: &GraphQLError) -> Value {
         "message": message,
         "path": error.path,
         "locations": locations,
-        "extensions": { "code": "INTERNAL_SERVER_ERROR" },
+        "extensions": { "code": Refusal::code(message) },
         "traceId": trace_id(message),
     })
 }

@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::Refusal;
-use super::{Answer, Context, Object, Resolved, json, null, time};
-use crate::local::world::{At, Deployment, Environment, Status};
+use super::args::Args;
+use super::page::page;
+use super::{Answer, Context, Object, Refusal, Resolved, json, null, time};
+use crate::local::world::{At, Deployment, Environment, Status, id_beside};
 
 pub fn deployment(context: &Context<'_>, at: &At, id: &str, field: &str) -> Resolved {
     let world = context.world.borrow();
@@ -52,4 +53,32 @@ pub fn newest_first(environment: &Environment, wanted: impl Fn(&str, &Deployment
     }
     found.sort_by(|(a, _), (b, _)| a.cmp(b));
     found
+}
+
+/// The timeline of one deployment, as far as anything of it happens here: images are not built.
+pub fn events(context: &Context<'_>, args: &Args) -> Resolved {
+    let id = args.text("id");
+    let world = context.world.borrow();
+    let at = world.deployment(&id)?;
+    context.may_reach(&at.environment)?;
+    let found = world.instance(&at)?.deployments.iter().find(|deployment| deployment.id == id);
+    let deployment = found.ok_or(Refusal::NotFound("Deployment"))?;
+    let listed = deployment.events().into_iter().enumerate().map(|(n, event)| {
+        let error = event.error.as_deref();
+        let ended = event.ended_at;
+        let took = ended.map(|ended| (ended - event.began_at).num_milliseconds());
+        let fields = json!({
+            "id": id_beside(&id, &format!("{}/{n}", event.step)),
+            "step": event.step,
+            "createdAt": time(event.began_at),
+            "completedAt": ended.map(time),
+            "payload": {
+                "attempt": null, "maxAttempts": null, "durationMs": took, "error": error, "reason": null,
+                "detail": null, "skipped": null,
+            },
+        });
+        let fields = fields.as_object().cloned().unwrap_or_default();
+        (format!("{n:06}"), Object::Plain { kind: "DeploymentEvent".into(), fields })
+    });
+    page(args, listed.collect())
 }

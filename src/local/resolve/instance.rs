@@ -1,4 +1,4 @@
-//! Services and volumes in an environment, with their TCP proxies. A service instance's settings are its blob's.
+//! Services and volumes in an environment, in the words of the schema. A service instance's settings are its blob's.
 
 use serde_json::{Value, json};
 
@@ -99,28 +99,4 @@ pub fn volume_instance(context: &Context<'_>, environment: &str, volume: &str, f
         "deletedAt" | "externalId" => null(),
         _ => Ok(Answer::Absent),
     }
-}
-
-/// Those with a port; one that waits for it is still being made.
-pub fn tcp_proxies(context: &Context<'_>, at: &At) -> Resolved {
-    context.seen_service(&at.service)?;
-    context.seen_instance(at)?;
-    let world = context.world.borrow();
-    let instance = world.instance(at)?;
-    let Some(port) = instance.port else { return json(json!([])) };
-    let shown = instance.proxies.iter().map(|(inside, proxy)| {
-        json!({
-            "id": proxy.id,
-            "domain": world.proxy_domain(proxy),
-            "proxyPort": port,
-            "applicationPort": inside,
-            "environmentId": at.environment,
-            "serviceId": at.service,
-            "syncStatus": "ACTIVE",
-            "createdAt": time(proxy.created_at),
-            "updatedAt": time(proxy.created_at),
-            "deletedAt": null,
-        })
-    });
-    json(shown.collect::<Vec<_>>())
 }

@@ -3,10 +3,13 @@
 //! Read: args, page, query, mutation, then one file a kind of object.
 
 mod args;
+mod change_set;
 mod deployment;
 mod environment;
 mod instance;
 mod mutation;
+mod network;
+mod notifications;
 mod page;
 mod project;
 mod query;
@@ -172,6 +175,9 @@ impl Resolver<'_, '_> {
             }
             Answer::Json(value) if matches!(info.schema().types.get(kind), Some(ExtendedType::Object(_))) => {
                 plain(value, kind.as_str(), self.context)
+            }
+            Answer::Json(Value::Array(items)) if info.field_definition().ty.is_list() => {
+                ResolvedValue::list(items.into_iter().map(ResolvedValue::leaf).collect::<Vec<_>>())
             }
             Answer::Json(value) => ResolvedValue::leaf(value),
             Answer::One(object) => boxed(object),

@@ -2,7 +2,7 @@
 //! `data` is null although those before it have taken effect.
 
 use super::args::Args;
-use super::{Answer, Context, Ran, Refusal, Resolved, writes};
+use super::{Answer, Context, Ran, Refusal, Resolved, change_set, network, notifications, writes};
 
 pub fn field(context: &Context<'_>, field: &str, alias: &str, args: &Args) -> Resolved {
     let answer = match &context.failing_alias {
@@ -35,8 +35,15 @@ fn run(context: &Context<'_>, field: &str, args: &Args) -> Resolved {
         "volumeUpdate" => writes::rename_volume(context, args),
         "volumeInstanceUpdate" => writes::attach_volume(context, args),
         "volumeDelete" => writes::delete_volume(context, args),
+        "tcpProxyCreate" => network::create_proxy(context, args),
+        "tcpProxyDelete" => network::delete_proxy(context, args),
+        "notificationRuleCreate" => notifications::create(context, args),
+        "notificationRuleDelete" => notifications::delete(context, args),
+        "apiTokenCreate" => writes::create_api_token(context, args),
         "environmentPatchCommit" => writes::commit_patch(context, args),
         "environmentPatchCommitStaged" => writes::commit_staged(context, args),
+        "environmentPreviewChangeSet" => change_set::preview(context, args),
+        "environmentApplyChangeSet" => change_set::apply(context, args),
         "environmentStageChanges" => writes::stage(context, args),
         "variableUpsert" => writes::upsert_variable(context, args),
         "variableCollectionUpsert" => writes::upsert_variables(context, args),

@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::args::Args;
-use super::deployment::newest_first;
+use super::deployment::{events, newest_first};
 use super::page::page;
-use super::{Answer, Context, Object, Refusal, Resolved, instance, json, project};
+use super::{Answer, Context, Object, Refusal, Resolved, change_set, json, network, notifications, project};
 use crate::local::world::{At, Caller, Deployment, VariableScope, WORKSPACE_NAME};
 
 pub fn field(context: &Context<'_>, field: &str, args: &Args) -> Resolved {
@@ -20,14 +20,13 @@ pub fn field(context: &Context<'_>, field: &str, args: &Args) -> Resolved {
             json(json!({ "workspaces": [{ "id": context.world.borrow().workspace, "name": WORKSPACE_NAME }] }))
         }
         "workspace" => {
-            context.not_for_project_tokens()?;
-            own_workspace(context, &args.text("workspaceId"))?;
+            context.own_workspace(&args.text("workspaceId"))?;
             Ok(Answer::One(Object::Workspace))
         }
         "projects" => {
             context.not_for_project_tokens()?;
             args.only("Query.projects", &["workspaceId", "first", "after", "includeDeleted"])?;
-            args.maybe("workspaceId").map_or(Ok(()), |id| own_workspace(context, &id))?;
+            args.maybe("workspaceId").map_or(Ok(()), |id| context.own_workspace(&id))?;
             page(args, project::projects(context, args.flag("includeDeleted")))
         }
         "project" => {
@@ -43,6 +42,23 @@ pub fn field(context: &Context<'_>, field: &str, args: &Args) -> Resolved {
             context.world.borrow().project(&id)?;
             page(args, project::environments(context, &id, args.get("isEphemeral")))
         }
+        "environmentPatch" => one_patch(context, &args.text("id")),
+        "environmentPatches" => patches(context, args),
+        "environmentChangeSetApply" => change_set::read_apply(context, args),
+        "environmentStagedChanges" => {
+            let environment = reached_environment(context, args)?;
+            let patch = context.world.borrow().environment(&environment)?.staged.id.clone();
+            Ok(Answer::One(Object::Patch { environment, patch }))
+        }
+        "regions" => json(regions()),
+        "platformStatus" => json(json!({ "isStable": true, "incident": null, "maintenance": null })),
+        _ => of_service(context, field, args),
+    }
+}
+
+/// About one service and what belongs to it.
+fn of_service(context: &Context<'_>, field: &str, args: &Args) -> Resolved {
+    match field {
         "service" => {
             let id = args.text("id");
             context.seen_service(&id)?;
@@ -54,7 +70,21 @@ pub fn field(context: &Context<'_>, field: &str, args: &Args) -> Resolved {
             Ok(Answer::One(Object::ServiceInstance(at)))
         }
         "volumeInstance" => volume_instance(context, &args.text("id")),
-        "tcpProxies" => instance::tcp_proxies(context, &at(args)),
+        "tcpProxies" => network::tcp_proxies(context, &at(args)),
+        "privateNetworks" => network::private_networks(context, args),
+        "privateNetworkEndpoint" => network::private_endpoint(context, args),
+        "serviceInstanceLimits" => {
+            let at = at(args);
+            context.seen_instance(&at)?;
+            json(context.world.borrow().limits_of(&at)?)
+        }
+        "serviceInstanceLimitOverride" => {
+            let at = at(args);
+            context.seen_instance(&at)?;
+            json(context.world.borrow().limit_override(&at)?.unwrap_or(Value::Null))
+        }
+        "notificationRules" => notifications::list(context, args),
+        "deploymentEvents" => events(context, args),
         "deployment" => {
             let id = args.text("id");
             let at = context.world.borrow().deployment(&id)?;
@@ -64,25 +94,12 @@ pub fn field(context: &Context<'_>, field: &str, args: &Args) -> Resolved {
         "deployments" => deployments(context, args),
         "variables" => variables(context, args, !args.flag("unrendered")),
         "variablesForServiceDeployment" => variables(context, args, true),
-        "environmentPatch" => one_patch(context, &args.text("id")),
-        "environmentPatches" => patches(context, args),
-        "environmentStagedChanges" => {
-            let environment = reached_environment(context, args)?;
-            let patch = context.world.borrow().environment(&environment)?.staged.id.clone();
-            Ok(Answer::One(Object::Patch { environment, patch }))
-        }
-        "regions" => json(regions()),
-        "platformStatus" => json(json!({ "isStable": true, "incident": null, "maintenance": null })),
         _ => Ok(Answer::Absent),
     }
 }
 
 fn account_only(context: &Context<'_>) -> Result<(), Refusal> {
     if context.caller == Caller::Account { Ok(()) } else { Err(Refusal::NotAuthorized) }
-}
-
-fn own_workspace(context: &Context<'_>, id: &str) -> Result<(), Refusal> {
-    if context.world.borrow().workspace == id { Ok(()) } else { Err(Refusal::NotAuthorized) }
 }
 
 pub fn at(args: &Args) -> At {

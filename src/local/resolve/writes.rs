@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::args::Args;
 use super::query::{at, reached_environment};
 use super::{Answer, Context, Object, Refusal, Resolved, json};
-use crate::local::world::{At, NewEnvironment, NewProject, NewService, NewVolume, Placement, VariableScope};
+use crate::local::world::{At, Caller, NewEnvironment, NewProject, NewService, NewVolume, Placement, VariableScope};
 
 fn done() -> Resolved {
     json(true)
@@ -57,6 +57,17 @@ pub fn create_project_token(context: &Context<'_>, args: &Args) -> Resolved {
     let mut world = context.world.borrow_mut();
     let secret = world.create_project_token(input.text("name"), project, environment, context.now)?;
     json(secret.expose())
+}
+
+/// Of the workspace, or without one of the account.
+pub fn create_api_token(context: &Context<'_>, args: &Args) -> Resolved {
+    if context.caller != Caller::Account {
+        return Err(Refusal::NotAuthorized);
+    }
+    let workspace = args.input().maybe("workspaceId");
+    workspace.as_deref().map_or(Ok(()), |id| context.own_workspace(id))?;
+    let caller = if workspace.is_some() { Caller::Workspace } else { Caller::Account };
+    json(context.world.borrow_mut().create_token(caller)?.expose())
 }
 
 pub fn create_service(context: &Context<'_>, args: &Args) -> Resolved {

@@ -28,6 +28,18 @@ pub fn merge(into: &mut Value, patch: &Value) {
     }
 }
 
+/// Merges a patch into a patch: a null stays a null, because it deletes when committed.
+pub fn merge_keeping_nulls(into: &mut Value, patch: &Value) {
+    match (into.as_object_mut(), patch) {
+        (Some(target), Value::Object(changes)) => {
+            for (key, change) in changes {
+                merge_keeping_nulls(target.entry(key.clone()).or_insert(Value::Null), change);
+            }
+        }
+        _ => *into = patch.clone(),
+    }
+}
+
 /// How deep the deepest value lies.
 pub fn depth(value: &Value) -> usize {
     match value {

@@ -29,6 +29,14 @@ pub enum Fault {
     Unhealthy,
     /// The next volumeCreate is throttled.
     TooQuickly,
+    /// The next apply of a change set is answered as if the environment had changed since.
+    StaleBase,
+    /// A read of TCP proxies answers a domain as a full DNS name.
+    TrailingDot,
+    /// A service that may sleep falls asleep at once.
+    Sleep,
+    /// Railway itself deploys a running service anew.
+    Redeploy,
     /// A running database process dies.
     Crash,
     /// The request is answered "Not Authorized".
@@ -54,7 +62,8 @@ pub struct Rule {
     /// Only at this alias ([`Fault::FailAlias`]).
     #[serde(default)]
     pub alias: Option<String>,
-    /// Only for this service, by name ([`Fault::Crash`], [`Fault::DeployFails`], [`Fault::Unhealthy`]).
+    /// Only for this service, by name ([`Fault::Crash`], [`Fault::DeployFails`], [`Fault::Unhealthy`],
+    /// [`Fault::Sleep`], [`Fault::Redeploy`]).
     #[serde(default)]
     pub service: Option<String>,
     /// Strikes left; `None` strikes until cleared.

@@ -2,19 +2,33 @@
 //! a seed kept in the state, so that a run can be repeated.
 //!
 //! It always masks variables, keeps plan limits, names unique and one volume a service; trouble comes only on order.
-//! Read: model, plan, blob, projects, services, volumes, variables, patch, deployments, faults.
+//! Read: model, plan, blob, projects, services, volumes, variables, patch, change_set, applies, deployments, walk, events,
+//! sleep, proxies, faults, then the rest.
 
+mod applies;
 mod blob;
+mod change_set;
 mod deployments;
+mod events;
 mod faults;
+mod instance_limits;
 mod model;
+mod notifications;
 mod patch;
 mod plan;
+mod postgres_service;
 mod projects;
+mod proxies;
 mod services;
+mod sleep;
 mod variables;
 mod volumes;
+mod walk;
 
+#[cfg(test)]
+mod change_set_tests;
+#[cfg(test)]
+mod facts_tests;
 #[cfg(test)]
 mod laws_tests;
 #[cfg(test)]
@@ -27,15 +41,18 @@ use serde::{Deserialize, Serialize};
 
 use super::error::Refusal;
 
+pub use applies::{Apply, NewApply};
 pub use blob::{masked, replicas};
 pub use deployments::Container;
 pub use faults::{DeployTrouble, Fault, Faults, RULES_MAX, Rule};
 pub use model::{
     At, Caller, DEFAULT_REGION, Deployment, Environment, Id, Mount, Patch, Project, Service, ServiceInstance,
-    Snapshot, Status, TcpProxy, Token, Volume, VolumeInstance,
+    Snapshot, Status, Step, TcpProxy, Token, Volume, VolumeInstance,
 };
+pub use notifications::{Channel, NewNotificationRule, NotificationRule};
 pub use plan::{Allowance, Plan};
 pub use projects::{NewEnvironment, NewProject};
+pub use proxies::id_beside;
 pub use services::NewService;
 pub use variables::VariableScope;
 pub use volumes::{NewVolume, Placement};
@@ -58,7 +75,7 @@ pub enum Host {
     Machine,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct World {
     pub plan: Plan,
     pub host: Host,
@@ -72,6 +89,8 @@ pub struct World {
     pub environments: BTreeMap<Id, Environment>,
     pub services: BTreeMap<Id, Service>,
     pub volumes: BTreeMap<Id, Volume>,
+    #[serde(default)]
+    pub notification_rules: Vec<NotificationRule>,
     /// Ports kept for services that do not exist yet, by name.
     pub reserved_ports: BTreeMap<String, u16>,
     /// Free ports the host has found; it brings more as they are used.
@@ -95,6 +114,7 @@ impl World {
             environments: BTreeMap::new(),
             services: BTreeMap::new(),
             volumes: BTreeMap::new(),
+            notification_rules: Vec::new(),
             reserved_ports: BTreeMap::new(),
             spare_ports: Vec::new(),
             faults: Faults::default(),
@@ -127,6 +147,13 @@ impl World {
                 now + Duration::milliseconds(i64::try_from(late).unwrap_or(0))
             }
         }
+    }
+
+    /// A password as Railway's own generator makes them, from the seed.
+    fn letters(&mut self, count: usize) -> String {
+        const LETTERS: &[u8; 52] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+        let letter = |chance: u64| char::from(LETTERS[usize::try_from(chance % 52).unwrap_or(0)]);
+        (0..count).map(|_| letter(self.chance())).collect()
     }
 
     /// One of `words`, by chance.
@@ -198,10 +225,13 @@ impl World {
         let mut moved = false;
         let ids: Vec<Id> = self.environments.keys().cloned().collect();
         for id in ids {
+            moved |= self.finish_applies(&id, now);
             moved |= self.walk_deployments(&id, now);
+            moved |= self.fall_asleep(&id, now);
+            moved |= self.drop_proxies(&id, now);
             moved |= self.close_graves(&id, now);
         }
-        self.crash_on_order(now) | moved
+        self.crash_on_order(now) | self.redeploy_on_order(now) | moved
     }
 }
 

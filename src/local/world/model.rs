@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::applies::Apply;
 use super::faults::DeployTrouble;
 
 /// Railway's ids are opaque texts; the types in `tenancy` are for those we manage, here they are all alike.
@@ -44,6 +45,9 @@ pub struct Environment {
     pub staged: Patch,
     /// Committed ones, oldest first, at most [`PATCHES_KEPT`].
     pub patches: Vec<Patch>,
+    /// Change sets, oldest first.
+    #[serde(default)]
+    pub applies: Vec<Apply>,
     pub instances: BTreeMap<Id, ServiceInstance>,
     pub volume_instances: BTreeMap<Id, VolumeInstance>,
 }
@@ -89,6 +93,9 @@ pub struct ServiceInstance {
     pub port: Option<u16>,
     /// By the port inside the container.
     pub proxies: BTreeMap<u16, TcpProxy>,
+    /// When it last sent anything to anybody, as far as the host told.
+    #[serde(default)]
+    pub sent_at: Option<DateTime<Utc>>,
     /// Oldest first, at most [`DEPLOYMENTS_KEPT`].
     pub deployments: Vec<Deployment>,
 }
@@ -97,6 +104,12 @@ pub struct ServiceInstance {
 pub struct TcpProxy {
     pub id: Id,
     pub created_at: DateTime<Utc>,
+    /// Made outside a patch: nothing listens there before the next deployment.
+    #[serde(default)]
+    pub needs_deploy: bool,
+    /// On its way out since.
+    #[serde(default)]
+    pub deleted_at: Option<DateTime<Utc>>,
 }
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -131,6 +144,7 @@ pub enum Status {
     Initializing,
     Deploying,
     Success,
+    Sleeping,
     Failed,
     Crashed,
     Removing,
@@ -143,6 +157,7 @@ impl Status {
             Status::Initializing => "INITIALIZING",
             Status::Deploying => "DEPLOYING",
             Status::Success => "SUCCESS",
+            Status::Sleeping => "SLEEPING",
             Status::Failed => "FAILED",
             Status::Crashed => "CRASHED",
             Status::Removing => "REMOVING",
@@ -152,6 +167,11 @@ impl Status {
 
     pub fn is_on_its_way(self) -> bool {
         matches!(self, Status::Initializing | Status::Deploying)
+    }
+
+    /// A container of it is being started, runs, or sleeps.
+    pub fn has_container(self) -> bool {
+        matches!(self, Status::Deploying | Status::Success | Status::Sleeping)
     }
 }
 
@@ -169,7 +189,18 @@ pub struct Deployment {
     pub trouble: Option<DeployTrouble>,
     /// Why it failed or crashed, for people.
     pub reason: Option<String>,
+    /// Each status it had, oldest first, at most [`STEPS_KEPT`].
+    #[serde(default)]
+    pub steps: Vec<Step>,
     pub snapshot: Snapshot,
+}
+
+pub const STEPS_KEPT: usize = 50;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    pub status: Status,
+    pub at: DateTime<Utc>,
 }
 
 /// What a deployment was made from; later writes of the config do not reach it.
@@ -180,6 +211,18 @@ pub struct Snapshot {
     /// Rendered.
     pub variables: BTreeMap<String, String>,
     pub mount: Option<Mount>,
+    #[serde(default)]
+    pub healthcheck: Option<Healthcheck>,
+    /// It is put to sleep when it has sent nothing for a while.
+    #[serde(default)]
+    pub sleeps: bool,
+}
+
+/// An HTTP request that has to succeed once before a deployment counts as up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Healthcheck {
+    pub path: String,
+    pub timeout_s: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -137,7 +137,7 @@ impl World {
         let there = self.environment_mut(environment)?;
         if merge {
             // A staged null must stay a null: it deletes when committed.
-            merge_keeping_nulls(&mut there.staged.content, patch);
+            blob::merge_keeping_nulls(&mut there.staged.content, patch);
         } else {
             there.staged.content = patch.clone();
         }
@@ -152,17 +152,6 @@ impl World {
         there.updated_at = now;
         there.follow_mounts();
         self.follow_proxies(environment, now);
-    }
-}
-
-fn merge_keeping_nulls(into: &mut Value, patch: &Value) {
-    match (into.as_object_mut(), patch) {
-        (Some(target), Value::Object(changes)) => {
-            for (key, change) in changes {
-                merge_keeping_nulls(target.entry(key.clone()).or_insert(Value::Null), change);
-            }
-        }
-        _ => *into = patch.clone(),
     }
 }
 

@@ -65,6 +65,7 @@ impl World {
             revision: 1,
             staged: self.blank_patch(now),
             patches: Vec::new(),
+            applies: Vec::new(),
             instances: Default::default(),
             volume_instances: Default::default(),
         }
@@ -154,12 +155,17 @@ impl World {
         if self.environment(&environment)?.project != project {
             return Err(Refusal::NotFound("Environment"));
         }
+        let token = self.new_id();
+        self.create_token(Caller::Project { token, name, project, environment, created_at: now })
+    }
+
+    /// The secret of a new token.
+    pub fn create_token(&mut self, caller: Caller) -> Result<Secret, Refusal> {
         if self.tokens.len() >= TOKENS_MAX {
             return Err(Refusal::Limit(format!("this workspace has its {TOKENS_MAX} tokens already")));
         }
         let secret = Secret::new(self.new_id());
-        let token = self.new_id();
-        self.admit(&secret, Caller::Project { token, name, project, environment, created_at: now });
+        self.admit(&secret, caller);
         Ok(secret)
     }
 

@@ -342,6 +342,7 @@ fn null_deletes_a_key_and_is_deleted_a_service() {
     bench.commit(json!({ "services": { &service: { "variables": { "O7S_OWNER": null }, "networking": { "tcpProxies": { "5432": null } } } } }));
     let blob = bench.config(true)["services"][&service].clone();
     assert_eq!(blob["variables"], json!({ "POSTGRES_PASSWORD": { "value": "hunter2" } }));
+    bench.wait(1);
     assert_eq!(proxies(&mut bench, &service), json!([]));
     bench.commit(json!({ "services": { &service: { "isDeleted": true } } }));
     assert_eq!(
@@ -482,6 +483,7 @@ fn references_resolve_in_rendered_reads_and_railway_adds_its_own() {
 fn a_rename_keeps_the_private_name_and_a_proxy_its_port() {
     let mut bench = Bench::new(Plan::Pro);
     let (service, _) = bench.database("old");
+    bench.wait(1);
     let before = proxies(&mut bench, &service);
     let rename = "mutation M($id: String!) { serviceUpdate(id: $id, input: { name: \"new\" }) { name } }";
     assert_eq!(bench.ok(rename, json!({ "id": service }))["serviceUpdate"]["name"], "new");

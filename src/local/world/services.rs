@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
-use super::model::{At, Id, Service, ServiceInstance};
+use super::model::{Id, Service, ServiceInstance};
 use super::{Refusal, World, blob, projects};
 
 /// Railway's bound on a service name.
@@ -21,9 +21,26 @@ pub struct NewService {
     pub variables: Option<Value>,
 }
 
+impl NewService {
+    /// Without source and variables, named by Railway.
+    pub fn bare(project: Id) -> NewService {
+        NewService { project, environment: None, name: None, icon: None, image: None, variables: None }
+    }
+}
+
 impl World {
     /// With a source it deploys at once, before any volume can be attached; without, it is a name to hang things on.
     pub fn create_service(&mut self, new: NewService, now: DateTime<Utc>) -> Result<Id, Refusal> {
+        let environments = self.reach(&new.project, new.environment.as_deref())?;
+        self.create_service_in(new, environments, now)
+    }
+
+    pub(super) fn create_service_in(
+        &mut self,
+        new: NewService,
+        environments: Vec<Id>,
+        now: DateTime<Utc>,
+    ) -> Result<Id, Refusal> {
         self.project(&new.project)?;
         let name = match new.name {
             Some(name) => name,
@@ -34,7 +51,6 @@ impl World {
             return Err(Refusal::Limit(format!("a project holds at most {SERVICES_PER_PROJECT_MAX} services")));
         }
         let variables = new.variables.as_ref().map(projects::texts).transpose()?.unwrap_or_default();
-        let environments = self.reach(&new.project, new.environment.as_deref())?;
         let mut config = blob::new_service();
         for (name, value) in variables {
             super::variables::check_name(&name)?;
@@ -75,6 +91,7 @@ impl World {
             dns_name: dns_name.to_owned(),
             port: None,
             proxies: Default::default(),
+            sent_at: None,
             deployments: Vec::new(),
         }
     }
@@ -158,30 +175,5 @@ impl World {
             self.config_written(&id, now);
         }
         if touched == 0 { Err(Refusal::NotFound("ServiceInstance")) } else { Ok(()) }
-    }
-
-    pub fn limit_instance(
-        &mut self,
-        at: &At,
-        vcpus: Option<f64>,
-        memory_gb: Option<f64>,
-        now: DateTime<Utc>,
-    ) -> Result<(), Refusal> {
-        self.instance(at)?;
-        let allowance = self.plan.allowance();
-        let fits = |value: Option<f64>, max: f64| value.is_none_or(|value| value > 0.0 && value <= max);
-        if !fits(vcpus, allowance.vcpus_max) || !fits(memory_gb, allowance.memory_gb_max) {
-            return Err(Refusal::Limit(format!(
-                "limits must be above 0 and at most {} vCPU and {} GB on this plan",
-                allowance.vcpus_max, allowance.memory_gb_max
-            )));
-        }
-        let bytes = memory_gb.map(|gb| (gb * 1e9).round());
-        let caps = json!({ "deploy": { "limitOverride": { "containers": { "cpu": vcpus, "memoryBytes": bytes } } } });
-        let there = self.environment_mut(&at.environment)?;
-        let config = there.part_mut("services").get_mut(&at.service).ok_or(Refusal::NotFound("ServiceInstance"))?;
-        blob::merge(config, &caps);
-        self.config_written(&at.environment, now);
-        Ok(())
     }
 }

@@ -195,7 +195,7 @@ impl World {
         give("RAILWAY_SERVICE_NAME", self.services.get(&at.service).map_or("", |s| &s.name));
         let Some(instance) = environment.instances.get(&at.service) else { return all };
         give("RAILWAY_PRIVATE_DOMAIN", &format!("{}.railway.internal", instance.dns_name));
-        if let (Some((inside, proxy)), Some(port)) = (instance.proxies.iter().next(), instance.port) {
+        if let (Some((inside, proxy)), Some(port)) = (instance.live_proxy(), instance.port) {
             give("RAILWAY_TCP_PROXY_DOMAIN", &self.proxy_domain(proxy));
             give("RAILWAY_TCP_PROXY_PORT", &port.to_string());
             give("RAILWAY_TCP_APPLICATION_PORT", &inside.to_string());
