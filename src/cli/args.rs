@@ -48,6 +48,18 @@ pub enum Command {
     Status(StatusArgs),
     /// Show what happened
     Events(EventsArgs),
+    /// Write the manifests of a first fleet
+    Init(super::init::InitArgs),
+    /// Say what a manifest's key, an object's fields or an error code mean
+    Explain(super::explain::ExplainArgs),
+    /// Print the JSON Schema of manifests, for editors
+    Schema,
+    /// Print a script that completes commands and flags in a shell
+    Completions(super::shell::CompletionsArgs),
+    /// Print the manual page
+    Man(super::shell::ManArgs),
+    /// Print the version
+    Version(super::shell::VersionArgs),
     /// A local Railway over real Postgres processes
     #[cfg(feature = "local")]
     Local(super::local::LocalArgs),

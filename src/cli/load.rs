@@ -23,6 +23,13 @@ pub fn load_desired(paths: &[PathBuf]) -> Result<Desired, Problems> {
     manifest::load_beside(&sources, unread)
 }
 
+/// The same, with the texts it was read from.
+pub fn load_with_sources(paths: &[PathBuf]) -> Result<(Desired, Vec<Source>), Problems> {
+    let (sources, unread) = read_manifests(paths);
+    let desired = manifest::load_beside(&sources, unread)?;
+    Ok((desired, sources))
+}
+
 /// What could be read, and what could not.
 fn read_manifests(paths: &[PathBuf]) -> (Vec<Source>, Option<Problems>) {
     let mut reading = Reading::default();

@@ -5,6 +5,8 @@ mod args;
 mod bootstrap;
 mod config;
 mod events;
+mod explain;
+mod init;
 pub mod load;
 #[cfg(feature = "local")]
 mod local;
@@ -13,7 +15,9 @@ mod progress;
 mod reconcile;
 mod render;
 mod report;
+mod schema;
 mod session;
+mod shell;
 mod signals;
 mod status;
 mod telemetry;
@@ -56,6 +60,12 @@ pub fn main() -> u8 {
 fn run(command: Command) -> Result<u8, Failure> {
     match command {
         Command::Validate(args) => Ok(validate::run(&args, &mut io::stdout().lock(), &mut io::stderr().lock())?),
+        Command::Init(args) => init::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Schema => schema::run(),
+        Command::Completions(args) => shell::completions(&args),
+        Command::Man(args) => shell::man(&args),
+        Command::Version(args) => shell::version(&args),
         #[cfg(feature = "local")]
         Command::Local(args) => Ok(local::run(args)),
         Command::Bootstrap(args) => asynchronous(bootstrap::run(args)),

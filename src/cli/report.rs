@@ -1,6 +1,7 @@
 //! Errors as people and programs read them: what happened, why, what to do next.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 use super::config;
 use crate::manifest::Problems;
@@ -23,6 +24,10 @@ pub enum Failure {
     OtherFleet { have: String, want: String },
     #[error("{0}")]
     Usage(String),
+    #[error("not overwritten: {} there already", there(.paths))]
+    Exists { paths: Vec<PathBuf>, flag: &'static str },
+    #[error("cannot write {}: {source}", .path.display())]
+    Write { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -39,6 +44,8 @@ impl Failure {
                 "check O7S_DATABASE_URL, O7S_MASTER_KEY and the Fleet's name: a fleet is its name under its key"
                     .into()
             }
+            Failure::Exists { flag, .. } => format!("name another folder, or overwrite with {flag}"),
+            Failure::Write { .. } => "check the path, its permissions and the disk".into(),
             Failure::Io(_) => "check the disk, or who reads the output".into(),
         }
     }
@@ -50,9 +57,9 @@ impl Failure {
             Failure::Railway(error) => error.exit_code(),
             Failure::Store(error) => operator::store_exit_code(error),
             Failure::Operator(error) => error.exit_code(),
-            Failure::OtherFleet { .. } => 4,
+            Failure::OtherFleet { .. } | Failure::Exists { .. } => 4,
             Failure::Usage(_) => 64,
-            Failure::Io(_) => 1,
+            Failure::Write { .. } | Failure::Io(_) => 1,
         }
     }
 
@@ -66,6 +73,11 @@ impl Failure {
             help => writeln!(err, "next: {help}"),
         }
     }
+}
+
+fn there(paths: &[PathBuf]) -> String {
+    let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    format!("{} {}", names.join(", "), if names.len() == 1 { "is" } else { "are" })
 }
 
 /// An error and its causes on one line.

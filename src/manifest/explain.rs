@@ -122,7 +122,7 @@ fn text(schema: &Value, key: &str) -> String {
     schema[key].as_str().unwrap_or_default().to_owned()
 }
 
-fn takes(schema: &Value) -> Takes {
+pub(super) fn takes(schema: &Value) -> Takes {
     let default = schema.get("default").map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
     Takes { takes: in_words(schema), words: words(schema), default }
 }
@@ -143,7 +143,7 @@ fn in_words(schema: &Value) -> String {
         return format!("`{constant}`");
     }
     if !words(schema).is_empty() && schema.get("items").is_none() {
-        return "a word".to_owned();
+        return either(&words(schema)).unwrap_or_else(|| "a word".to_owned());
     }
     let kind = schema["type"].as_str().or_else(|| schema["type"][0].as_str()).unwrap_or("any value");
     match kind {
@@ -157,11 +157,16 @@ fn in_words(schema: &Value) -> String {
     }
 }
 
+/// One or two words are said at once.
+fn either(words: &[(String, String)]) -> Option<String> {
+    (words.len() <= 2).then(|| words.iter().map(|(word, _)| quote(word)).collect::<Vec<_>>().join(" or "))
+}
+
 fn choice(schema: &Value) -> String {
     let map = schema["properties"].as_object().and_then(|map| map.keys().next());
     match (map, &words(schema)[..]) {
         (Some(key), _) => format!("`{{ {key}: TIME }}`"),
-        (None, words) => words.iter().map(|(word, _)| quote(word)).collect::<Vec<_>>().join(" or "),
+        (None, words) => either(words).unwrap_or_else(|| "a word".to_owned()),
     }
 }
 

@@ -10,7 +10,8 @@ use super::raw::{Entry, Node, Object, Value};
 use super::read::{Fields, Scope};
 use super::source::{File, Mark};
 
-pub(super) const API_VERSION: &str = "ogelnates.dev/v1";
+/// What this version of o7s reads.
+pub const API_VERSION: &str = "ogelnates.dev/v1";
 
 /// An object opened: the kind's own check reads `metadata` and `spec`, then closes both.
 pub(super) struct Head<'a> {

@@ -9,7 +9,7 @@ use super::connect::{Store, open};
 use super::error::Error;
 
 /// The newest schema version this program knows: that of the last migration.
-pub(super) const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 1;
 
 fn migrator() -> Migrator {
     let control = include_str!("../../migrations/0001_control.sql").into_sql_str();

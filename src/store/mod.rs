@@ -15,6 +15,7 @@ pub use connect::Store;
 pub use error::Error;
 pub use lease::Lease;
 pub use load::FleetRow;
+pub use migrate::SCHEMA_VERSION;
 pub use record::{
     Condition, ConditionStatus, ConditionType, Event, EventFilter, Outcome, RunRecord, StoredCondition, StoredEvent,
 };

@@ -12,6 +12,7 @@ mod licences;
 mod local;
 mod manifest_count;
 mod manifest_page;
+mod manifest_schema;
 #[cfg(feature = "local")]
 mod postgres;
 mod price_tables;
