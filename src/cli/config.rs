@@ -39,7 +39,7 @@ impl Error {
 }
 
 /// What a command that talks to the world needs of the environment.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Config {
     pub railway_url: String,
     pub token: Token,

@@ -1,7 +1,9 @@
 //! `o7s reconcile`: plan, ask, carry out, look again. `--watch` does it for as long as it runs.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -11,7 +13,7 @@ use super::args::{Format, ReconcileArgs};
 use super::load::load_desired;
 use super::progress::{Progress, confirm, say};
 use super::report::Failure;
-use super::session::Session;
+use super::session::{Session, client};
 use super::signals::Signals;
 use super::{config, render};
 use crate::manifest::Desired;
@@ -22,20 +24,28 @@ pub async fn run(args: ReconcileArgs) -> Result<u8, Failure> {
     let signals = Signals::listen()?;
     let result = match args.mode.watch {
         true => watch_loop(&args, &signals).await,
-        false => once(&args, &signals).await,
+        false => open_and_run(&args, &signals).await,
     };
     let code = signals.settle(result)?;
     Ok(signals.exit_code().filter(|_| code != 0 || args.mode.watch).unwrap_or(code))
 }
 
-async fn once(args: &ReconcileArgs, signals: &Signals) -> Result<u8, Failure> {
+async fn open_and_run(args: &ReconcileArgs, signals: &Signals) -> Result<u8, Failure> {
     let desired = load_desired(&args.input.files).map_err(Failure::Manifests)?;
-    let progress = Progress::new();
     let mut session = Session::open(config::from_environment()?, &desired).await?;
-    let begun = Instant::now();
-    let done = run_once(args, &desired, &mut session, signals, &progress).await?;
+    once(args, &desired, &mut session, signals).await
+}
+
+async fn once(
+    args: &ReconcileArgs,
+    desired: &Desired,
+    session: &mut Session,
+    signals: &Signals,
+) -> Result<u8, Failure> {
+    let (progress, begun) = (Progress::new(), Instant::now());
+    let done = run_once(args, desired, session, signals, &progress).await?;
     progress.clear();
-    print(args, &session, &done, begun.elapsed())?;
+    print(args, session, &done, begun.elapsed())?;
     Ok(done.exit_code())
 }
 
@@ -161,19 +171,39 @@ async fn watch_loop(args: &ReconcileArgs, signals: &Signals) -> Result<u8, Failu
     if !args.yes && !io::stdin().is_terminal() {
         return Err(Failure::Usage("`reconcile --watch` without a terminal needs --yes".into()));
     }
+    // Finding the control database takes three requests, so the way to it is kept from one look to the next.
+    let config = config::from_environment()?;
+    let (client, kept) = (Arc::new(client(&config)?), Cell::new(None::<Session>));
+    let open = async |desired: &Desired| match kept.take().filter(|session| session.is_of(desired)) {
+        Some(session) => Ok(session),
+        None => Session::open_with(config.clone(), Arc::clone(&client), desired).await,
+    };
     let look = async || {
         let desired = load_desired(&args.input.files).ok()?;
-        let config = config::from_environment().ok()?;
-        let session = Session::open(config, &desired).await.ok()?;
+        let mut session = open(&desired).await.ok()?;
+        // It would be old by the time a run makes use of it.
+        session.take_railway();
         let (row, _) = session.load().await.ok()?;
-        let etag = session.client.poll_etag(&row?.environment).await.ok()?;
-        Some((format!("{desired:?}"), etag))
+        let environment = row.map(|row| row.environment);
+        kept.set(Some(session));
+        Some((format!("{desired:?}"), client.poll_etag(&environment?).await.ok()?))
     };
-    let run = async || match once(args, signals).await {
-        Ok(code) => code == 0,
-        Err(failure) => {
-            let _ = failure.print(&mut io::stderr());
-            false
+    let run = async || {
+        let run = async {
+            let desired = load_desired(&args.input.files).map_err(Failure::Manifests)?;
+            let mut session = open(&desired).await?;
+            client.count_anew();
+            let code = once(args, &desired, &mut session, signals).await?;
+            // After any failure it is found anew: it may have moved.
+            kept.set(Some(session));
+            Ok::<_, Failure>(code)
+        };
+        match run.await {
+            Ok(code) => code == 0,
+            Err(failure) => {
+                let _ = failure.print(&mut io::stderr());
+                false
+            }
         }
     };
     watch(Watch::default(), &signals.token, look, run).await;

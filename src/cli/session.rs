@@ -10,11 +10,11 @@ use tokio_util::sync::CancellationToken;
 use super::config::Config;
 use super::report::Failure;
 use crate::manifest::Desired;
-use crate::operator::{self, Door, Instances, Timing, control_url};
+use crate::operator::{Door, Instances, Search, Timing, control_url};
 use crate::plan::{ControlLive, RailwayLive};
 use crate::railway::{Client, ClientConfig, HttpTransport};
-use crate::store::{FleetRow, Store};
-use crate::tenancy::{CONTROL_SERVICE, EnvironmentId, FleetUid, ProjectId, Secret};
+use crate::store::{Error as StoreError, FleetRow, Store};
+use crate::tenancy::{EnvironmentId, FleetUid, ProjectId};
 
 const CONNECT: Duration = Duration::from_secs(10);
 /// `CREATE DATABASE` copies files: more at once than this only wait for each other.
@@ -25,10 +25,17 @@ pub type Loaded = (Option<FleetRow>, ControlLive);
 /// The fleet's control database, open, and what was read on the way to it.
 pub struct Session {
     pub config: Config,
-    pub client: Client,
+    pub client: Arc<Client>,
     pub fleet: FleetUid,
     pub store: Store,
     railway: Option<(ProjectId, EnvironmentId, RailwayLive)>,
+    /// Fleet, project and environment that it was opened for.
+    named: [String; 3],
+}
+
+fn names(desired: &Desired) -> [String; 3] {
+    let fleet = &desired.fleet;
+    [fleet.name.to_string(), fleet.project.clone(), fleet.environment.clone()]
 }
 
 pub fn client(config: &Config) -> Result<Client, Failure> {
@@ -40,19 +47,38 @@ pub fn client(config: &Config) -> Result<Client, Failure> {
 }
 
 impl Session {
-    /// With `O7S_DATABASE_URL` no request to Railway is needed; without it two or three.
+    /// With `O7S_DATABASE_URL` no request to Railway is needed unless nothing answers there; without it three.
     pub async fn open(config: Config, desired: &Desired) -> Result<Session, Failure> {
-        let client = client(&config)?;
+        let client = Arc::new(client(&config)?);
+        Session::open_with(config, client, desired).await
+    }
+
+    /// With a client that lives on, and so keeps to the budget of its token whatever becomes of the session.
+    pub async fn open_with(config: Config, client: Arc<Client>, desired: &Desired) -> Result<Session, Failure> {
         let fleet = config.keys.fleet_uid(&desired.fleet.name);
-        let (url, railway) = match config.database_url.clone() {
-            Some(url) => (url, None),
+        let search = Search { railway: &client, keys: &config.keys, fleet: &desired.fleet };
+        let (store, railway) = match &config.database_url {
+            Some(url) => match Store::connect(url, CONNECT).await {
+                Err(silence @ StoreError::NotListening { .. }) => {
+                    return Err(search.why_silent(silence).await.into());
+                }
+                opened => (opened?, None),
+            },
             None => {
-                let (url, railway) = find_control(&config, &client, &fleet, desired).await?;
-                (url, Some(railway))
+                let found = search.control().await?;
+                let inside = config.own_environment.as_deref() == Some(found.environment.as_str());
+                match Store::connect(&control_url(&config.keys, &found.endpoint, inside), CONNECT).await {
+                    Err(silence @ StoreError::NotListening { .. }) => return Err(found.is_down(silence).into()),
+                    opened => (opened?, Some((found.project, found.environment, found.live))),
+                }
             }
         };
-        let store = Store::connect(&url, CONNECT).await?;
-        Ok(Session { config, client, fleet, store, railway })
+        Ok(Session { config, client, fleet, store, railway, named: names(desired) })
+    }
+
+    /// Whether it leads to the place these manifests mean: somebody may edit the Fleet while a loop runs.
+    pub fn is_of(&self, desired: &Desired) -> bool {
+        self.named == names(desired)
     }
 
     pub async fn load(&self) -> Result<Loaded, Failure> {
@@ -83,7 +109,10 @@ impl Session {
         }
         match row {
             Some(row) => Ok((row.project.clone(), row.environment.clone())),
-            None => find_place(&self.client, desired).await,
+            None => {
+                let search = Search { railway: &self.client, keys: &self.config.keys, fleet: &desired.fleet };
+                Ok(search.place().await?)
+            }
         }
     }
 
@@ -123,47 +152,4 @@ impl Session {
 
 pub fn now() -> DateTime<Utc> {
     Utc::now()
-}
-
-async fn find_place(client: &Client, desired: &Desired) -> Result<(ProjectId, EnvironmentId), Failure> {
-    let fleet = &desired.fleet;
-    let found = client.find(&fleet.project, &fleet.environment).await?;
-    let not_there = || operator::Error::NotBootstrapped {
-        project: fleet.project.clone(),
-        environment: fleet.environment.clone(),
-    };
-    match &found.projects[..] {
-        [] => Err(not_there().into()),
-        [project] => {
-            let environment = project.environments.iter().find(|(_, name)| *name == fleet.environment);
-            Ok((project.id.clone(), environment.ok_or_else(not_there)?.0.clone()))
-        }
-        several => {
-            let ids = several.iter().map(|project| project.id.as_str()).collect::<Vec<_>>().join(", ");
-            Err(operator::Error::SeveralProjects { project: fleet.project.clone(), count: several.len(), ids }.into())
-        }
-    }
-}
-
-async fn find_control(
-    config: &Config,
-    client: &Client,
-    fleet: &FleetUid,
-    desired: &Desired,
-) -> Result<(Secret, (ProjectId, EnvironmentId, RailwayLive)), Failure> {
-    let (project, environment) = find_place(client, desired).await?;
-    let live = client.read_live(&project, &environment, &config.keys, fleet).await?;
-    let not_there = || operator::Error::NotBootstrapped {
-        project: desired.fleet.project.clone(),
-        environment: desired.fleet.environment.clone(),
-    };
-    let service = live.service(CONTROL_SERVICE).ok_or_else(not_there)?;
-    if matches!(service.owner, crate::plan::Ownership::Foreign | crate::plan::Ownership::Newer) {
-        return Err(operator::Error::ForeignControl { name: CONTROL_SERVICE.to_owned() }.into());
-    }
-    let endpoints = client.read_endpoints(&project, &environment, std::slice::from_ref(&service.id)).await?;
-    let entry = endpoints.first().ok_or_else(not_there)?;
-    let endpoint = entry.of_postgres(CONTROL_SERVICE).ok_or_else(not_there)?;
-    let inside = config.own_environment.as_deref() == Some(environment.as_str());
-    Ok((control_url(&config.keys, &endpoint, inside), (project, environment, live)))
 }

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
+use super::find::choose;
 use super::ready::bring_up;
 use super::services;
 use super::world::{Door, Memory, Timing};
@@ -94,38 +95,27 @@ async fn find_or_make(
     made: &mut Vec<String>,
 ) -> Result<(ProjectId, EnvironmentId, bool), Error> {
     let found = ground.railway.find(&fleet.project, &fleet.environment).await?;
-    match &found.projects[..] {
-        [] => {
-            let workspace = match (&found.workspace, found.workspaces.len()) {
-                (Some((id, _)), _) => Some(id.as_str()),
-                (None, 0) => None,
-                (None, count) => {
-                    let names = found.workspaces.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>().join(", ");
-                    return Err(Error::WhichWorkspace { project: fleet.project.clone(), count, names });
-                }
-            };
-            stop_here(ground)?;
-            made.push(format!("project {} with environment {}", fleet.project, fleet.environment));
-            let ids = ground.railway.create_project(&fleet.project, &fleet.environment, workspace).await?;
-            Ok((ids.0, ids.1, true))
-        }
-        [project] => {
-            let environment = project.environments.iter().find(|(_, name)| *name == fleet.environment);
-            let id = match environment {
-                Some((id, _)) => id.clone(),
-                None => {
-                    stop_here(ground)?;
-                    made.push(format!("environment {}", fleet.environment));
-                    ground.railway.create_environment(&project.id, &fleet.environment).await?
-                }
-            };
-            Ok((project.id.clone(), id, false))
-        }
-        several => {
-            let ids = several.iter().map(|project| project.id.as_str()).collect::<Vec<_>>().join(", ");
-            Err(Error::SeveralProjects { project: fleet.project.clone(), count: several.len(), ids })
-        }
+    let Some((project, environment)) = choose(&found.projects, fleet)? else {
+        let workspace = match (&found.workspace, found.workspaces.len()) {
+            (Some((id, _)), _) => Some(id.as_str()),
+            (None, 0) => None,
+            (None, count) => {
+                let names = found.workspaces.iter().map(|(_, name)| name.as_str()).collect::<Vec<_>>().join(", ");
+                return Err(Error::WhichWorkspace { project: fleet.project.clone(), count, names });
+            }
+        };
+        stop_here(ground)?;
+        made.push(format!("project {} with environment {}", fleet.project, fleet.environment));
+        let ids = ground.railway.create_project(&fleet.project, &fleet.environment, workspace).await?;
+        return Ok((ids.0, ids.1, true));
+    };
+    if let Some(environment) = environment {
+        return Ok((project, environment, false));
     }
+    stop_here(ground)?;
+    made.push(format!("environment {}", fleet.environment));
+    let environment = ground.railway.create_environment(&project, &fleet.environment).await?;
+    Ok((project, environment, false))
 }
 
 fn stop_here(ground: &Ground<'_>) -> Result<(), Error> {

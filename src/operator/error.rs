@@ -13,6 +13,15 @@ pub enum Error {
     Stopped,
     #[error("no project `{project}` with an environment `{environment}` on Railway")]
     NotBootstrapped { project: String, environment: String },
+    #[error("project `{project}`, environment `{environment}` has no control database: {lacks}")]
+    NoControl { project: String, environment: String, lacks: String },
+    /// It was made once, and its data is on its volume.
+    #[error("the control database is down: service `o7s-control` is there, {state}")]
+    ControlDown {
+        state: String,
+        #[source]
+        silence: store::Error,
+    },
     #[error("{count} Railway projects are called `{project}`: {ids}")]
     SeveralProjects { project: String, count: usize, ids: String },
     #[error("the token reaches {count} workspaces ({names}), and none has a project `{project}` yet")]
@@ -35,6 +44,12 @@ impl Error {
             Error::NotBootstrapped { .. } => {
                 "run `o7s bootstrap --yes`, or correct `spec.railway` in the Fleet".into()
             }
+            Error::NoControl { .. } => "run `o7s bootstrap --yes`, which makes what is missing".into(),
+            Error::ControlDown { .. } => {
+                "look at the log of `o7s-control` on Railway, restart or redeploy it (its data \
+                 stays on its volume), then run again; with O7S_DATABASE_URL set, check that it leads there"
+                    .into()
+            }
             Error::SeveralProjects { .. } => "delete or rename all but one of them on Railway".into(),
             Error::WhichWorkspace { .. } => "use a token of the one workspace the project shall be in".into(),
             Error::ForeignControl { .. } => "rename or delete that service on Railway; it lacks our marker, or the \
@@ -52,7 +67,8 @@ impl Error {
             Error::Railway(error) => error.exit_code(),
             Error::Store(error) => store_exit_code(error),
             Error::Stopped => 130,
-            Error::NotBootstrapped { .. } | Error::ControlFailed { .. } => 1,
+            Error::NotBootstrapped { .. } | Error::NoControl { .. } | Error::ControlFailed { .. } => 1,
+            Error::ControlDown { .. } => 7,
             Error::SeveralProjects { .. } | Error::WhichWorkspace { .. } | Error::ForeignControl { .. } => 4,
             Error::Unsafe { .. } => 4,
         }

@@ -2,13 +2,14 @@
 //!
 //! Decides nothing that `plan` could decide, and never touches what a plan does not name.
 //! Read: reconcile (a run in one page), observe, apply (the waves), then services, volumes, configure and ready (how an
-//! instance comes to be), databases, bootstrap, watch; world says what a run needs of the outside.
+//! instance comes to be), databases, find, bootstrap, watch; world says what a run needs of the outside.
 
 mod apply;
 mod bootstrap;
 mod configure;
 mod databases;
 mod error;
+mod find;
 mod observe;
 mod outcome;
 mod ready;
@@ -23,6 +24,7 @@ mod world;
 pub use apply::apply;
 pub use bootstrap::{Bootstrapped, Ground, bootstrap, control_url};
 pub use error::{Error, store_exit_code};
+pub use find::{FoundControl, Search};
 pub use observe::observe;
 pub use outcome::{Failure, Outcome, Report, Verdict};
 pub use real::{ControlDatabase, Instances};

@@ -148,6 +148,11 @@ impl Client {
         lock(&self.requests).clone()
     }
 
+    /// Another run begins with this client: only what it sends is told from now on. The budget goes on.
+    pub fn count_anew(&self) {
+        *lock(&self.requests) = Requests::default();
+    }
+
     pub(super) fn holds_project_token(&self) -> bool {
         matches!(self.config.token, Token::Project(_))
     }

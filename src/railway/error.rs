@@ -41,31 +41,7 @@ pub enum Error {
     Incomplete { operation: &'static str, what: String },
 }
 
-/// When the same call makes sense again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Retry {
-    /// Not before a person has changed something.
-    Never,
-    After(Duration),
-    /// It may have been carried out: read the live state, then decide.
-    AfterLooking,
-}
-
 impl Error {
-    pub fn retry(&self) -> Retry {
-        match self {
-            Error::BadEndpoint { .. } | Error::PlanLimit { .. } => Retry::Never,
-            Error::Unauthorized { .. } | Error::TokenElsewhere { .. } => Retry::Never,
-            Error::RateLimited { again_in, .. } | Error::EdgeBlock { again_in, .. } => Retry::After(*again_in),
-            // One volume a second, one project in thirty: the shortest of the pauses Railway is known to ask for.
-            Error::TooQuickly { .. } => Retry::After(Duration::from_secs(1)),
-            Error::Unreachable { .. } => Retry::After(Duration::from_secs(10)),
-            Error::NameTaken { .. } | Error::NotFound { .. } | Error::Refused { .. } => Retry::AfterLooking,
-            Error::Lost { .. } => Retry::AfterLooking,
-            Error::BadAnswer { .. } | Error::Incomplete { .. } => Retry::AfterLooking,
-        }
-    }
-
     /// The next step, for the person who reads the error.
     pub fn help(&self) -> String {
         match self {

@@ -38,7 +38,7 @@ mod transport_tests;
 
 pub use client::{Client, ClientConfig, Requests, Token};
 pub use create::{BATCH_MAX, NewService, NewVolume};
-pub use error::{BatchFailure, Error, Retry};
+pub use error::{BatchFailure, Error};
 pub use limits::plan_limits;
 pub use patch::{Patch, ServicePatch, VolumePatch};
 pub use project::{Found, FoundProject};

@@ -2,9 +2,9 @@
 
 use super::client::Client;
 use super::documents::{
-    CreateEnvironment, CreateProject, FindProject, FindProjectByWorkspaceToken, ListProjects, ProbeProjectToken,
-    create_environment, create_project, find_project, find_project_by_workspace_token, list_projects,
-    probe_project_token,
+    CreateEnvironment, CreateProject, FindProject, FindProjectByWorkspaceToken, ListOwnProjects, ListProjects,
+    ProbeProjectToken, create_environment, create_project, find_project, find_project_by_workspace_token,
+    list_own_projects, list_projects, probe_project_token,
 };
 use super::error::Error;
 use crate::tenancy::{EnvironmentId, ProjectId};
@@ -87,6 +87,25 @@ impl Client {
         };
         found.workspace = found.settled_workspace();
         Ok(found)
+    }
+
+    /// As [`Client::find`], for a project that is surely there: one request whatever the kind of token, where its projects
+    /// fit on a page. What this list does not show is looked for with care before it counts as missing.
+    pub async fn find_existing(&self, project: &str, environment: &str) -> Result<Found, Error> {
+        if self.holds_project_token() {
+            return self.find_bound(project, environment).await;
+        }
+        let (mut found, mut after) = (Found::default(), None);
+        for _ in 0..PAGES_MAX {
+            let answer = self.read::<ListOwnProjects>(list_own_projects::Variables { after }).await?;
+            let mut page = page!(list_own_projects, answer.projects);
+            found.take(&mut page, project)?;
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        if found.projects.is_empty() { self.find(project, environment).await } else { Ok(found) }
     }
 
     async fn find_bound(&self, project: &str, environment: &str) -> Result<Found, Error> {

@@ -43,7 +43,10 @@ impl Error {
     pub fn help(&self) -> &'static str {
         match self {
             Error::BadUrl { .. } => "correct O7S_DATABASE_URL",
-            Error::NotListening { .. } | Error::NotBootstrapped => "run o7s bootstrap",
+            Error::NotListening { .. } => {
+                "look at service `o7s-control` on Railway, then run again; a fleet that has none yet needs `o7s bootstrap`"
+            }
+            Error::NotBootstrapped => "run o7s bootstrap",
             Error::WrongPassword { .. } => {
                 "check O7S_MASTER_KEY and O7S_DATABASE_URL: the password is derived from the key the fleet was made with"
             }

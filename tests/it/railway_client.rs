@@ -8,7 +8,7 @@ use ogelnates::local::world::{Caller, Fault, Plan, Rule};
 use ogelnates::manifest::{RailwayPlan, Resources};
 use ogelnates::plan::{Deployment, Ownership, RailwayLive};
 use ogelnates::railway::{
-    Client, Error, NewService, NewVolume, POSTGRES_MOUNT, Patch, Retry, ServicePatch, Token, VolumePatch,
+    Client, Error, NewService, NewVolume, POSTGRES_MOUNT, Patch, ServicePatch, Token, VolumePatch,
 };
 use ogelnates::tenancy::{
     Bytes, EnvironmentId, FleetName, FleetUid, Keyring, ProjectId, Secret, ServiceId, ServiceMarker, VolumeId,
@@ -177,7 +177,6 @@ async fn a_lost_answer_is_told_as_lost_and_what_was_made_can_be_seen() {
         let new = shop.new_services(&[name]);
         let failure = shop.client.create_services(&shop.project, &shop.environment, &new).await.expect_err("lost");
         assert!(matches!(failure.error, Error::Lost { .. }), "{failure:?}");
-        assert_eq!(failure.error.retry(), Retry::AfterLooking);
     }
     assert_eq!(owners(&shop.live().await).len(), 2);
     assert_eq!(shop.client.requests().by_operation["CreateServices"], 2);

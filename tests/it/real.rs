@@ -362,7 +362,10 @@ fn without_a_control_database_without_a_yes_and_with_a_wrong_token_nothing_happe
         .output();
     let gone = gone.expect("runs");
     assert_eq!(code(&gone), 7);
-    assert!(text(&gone.stderr).contains("run o7s bootstrap"), "{}", text(&gone.stderr));
+    let said = text(&gone.stderr);
+    assert!(said.contains("is down") && said.contains("deployment runs, at 127.0.0.1:"), "{said}");
+    assert!(said.contains("nothing answers as control database at 127.0.0.1:1"), "{said}");
+    assert!(!said.contains("bootstrap"), "it is there: {said}");
     let wrong = fleet.command(&["plan"]).env("RAILWAY_API_TOKEN", "wrong").output().expect("runs");
     assert_eq!(code(&wrong), 77, "{}", text(&wrong.stderr));
     let none = fleet.command(&["plan"]).env_remove("RAILWAY_API_TOKEN").output().expect("runs");
@@ -400,4 +403,44 @@ async fn without_o7s_database_url_the_control_database_is_found_in_three_request
     let plan = fleet.command(&["plan"]).env_remove("O7S_DATABASE_URL").output().expect("runs");
     assert!(text(&plan.stdout).contains("No changes."), "{}{}", text(&plan.stdout), text(&plan.stderr));
     assert_eq!(fleet.total("total") - before, 3);
+}
+
+/// Two silences that look alike from outside, with two different next steps.
+#[test]
+fn a_control_database_that_was_never_made_is_told_from_one_that_is_down() {
+    let fleet = Fleet::bootstrapped();
+    fleet.fault(&["crash", "--service", "o7s-control"]);
+    let with_and_without_url = |fleet: &Fleet| {
+        let found = fleet.command(&["plan"]).env_remove("O7S_DATABASE_URL").output().expect("runs");
+        [fleet.o7s(&["plan"]), found]
+    };
+    for down in with_and_without_url(&fleet) {
+        let said = text(&down.stderr);
+        assert_eq!(code(&down), 7, "{said}");
+        assert!(said.contains("service `o7s-control` is there, its deployment is CRASHED"), "{said}");
+        assert!(said.contains("restart or redeploy it") && !said.contains("bootstrap"), "{said}");
+    }
+    let fleet = Fleet { railway: Railway::up(&[]), manifests: fleet.manifests };
+    for unmade in with_and_without_url(&fleet) {
+        let said = text(&unmade.stderr);
+        assert_eq!(code(&unmade), 1, "{said}");
+        assert!(said.contains("no project `real`") && said.contains("run `o7s bootstrap --yes`"), "{said}");
+    }
+}
+
+/// The loop finds its control database once, however often it looks.
+#[tokio::test]
+async fn a_watching_run_keeps_the_way_to_its_control_database() {
+    let fleet = Fleet::bootstrapped();
+    fleet.settle();
+    let before = fleet.total("total");
+    let mut command = fleet.command(&["reconcile", "--watch", "--yes"]);
+    command.env_remove("O7S_DATABASE_URL").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut watching = command.spawn().expect("starts");
+    let looked = async || (fleet.requests("PollConfigEtag") == 2).then_some(());
+    eventually("it looked, ran and looked again", looked).await;
+    watching.kill().expect("killed");
+    watching.wait().expect("over");
+    // To the control database 3, a look 1, the run's own read 1, a look 1.
+    assert_eq!(fleet.total("total") - before, 6);
 }
