@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::error::Error;
 use super::services::{Item, ends_the_run, read};
-use super::world::Door;
+use super::world::{Door, Pace};
 use crate::plan::{Ownership, ServicePatchSpec, VariableValue, patch_for};
 use crate::railway::{self, Patch, ServicePatch, VolumePatch};
 use crate::tenancy::{ServiceId, ServiceMarker};
@@ -41,6 +41,7 @@ fn needs_patch(item: &Item) -> bool {
 /// changes nothing would still deploy.
 async fn refresh(door: &Door<'_>, items: &mut [Item]) -> Result<(), Error> {
     let deadline = Instant::now() + door.timing.settle;
+    let mut pace = Pace::until(deadline, &door.timing);
     loop {
         let live = read(door).await?;
         let mut hidden = false;
@@ -57,7 +58,7 @@ async fn refresh(door: &Door<'_>, items: &mut [Item]) -> Result<(), Error> {
         if !hidden || Instant::now() >= deadline {
             return Ok(());
         }
-        door.wait(door.timing.poll).await?;
+        door.wait(pace.pause()).await?;
     }
 }
 

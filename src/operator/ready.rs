@@ -1,6 +1,7 @@
 //! Last stage of an instance: wait until it runs, learn its addresses, remember them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -94,9 +95,14 @@ async fn wait_until_running(door: &Door<'_>, items: &mut [Item]) -> Result<(), E
         }
         let waits = waiting.iter().map(|&index| items[index].name()).collect::<Vec<_>>().join(", ");
         (door.progress)(&format!("still waiting: {waits} deploying, {} s", begun.elapsed().as_secs()));
-        door.wait(door.timing.poll).await?;
+        door.wait(pause_after(begun.elapsed(), door.timing.poll)).await?;
     }
     Ok(())
+}
+
+/// Every second at first, then less often: who has waited long can wait an eighth longer, and each look is a request.
+fn pause_after(waited: Duration, poll: Duration) -> Duration {
+    (waited / 8).clamp(poll, poll.max(Duration::from_secs(5)))
 }
 
 /// Configured, and still without a deployment when every list must be true by now: the one that was asked for is gone.

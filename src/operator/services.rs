@@ -5,7 +5,7 @@ use tokio::time::{Instant, sleep};
 
 use super::error::Error;
 use super::outcome::Failure;
-use super::world::Door;
+use super::world::{Door, Pace};
 use crate::plan::{InstanceStep, Ownership, RailwayLive, ServiceLive};
 use crate::railway::{self, BatchFailure, NewService};
 use crate::tenancy::{Endpoint, ServiceId, ServiceMarker, VolumeId};
@@ -114,6 +114,7 @@ async fn learn(items: &mut [Item], wanted: &[usize], failure: BatchFailure) {
 async fn look(door: &Door<'_>, items: &mut [Item]) -> Result<(), Error> {
     let deadline = Instant::now() + door.timing.settle;
     let open = |items: &[Item]| items.iter().any(|item| item.is_alive() && item.service.is_none());
+    let mut pace = Pace::until(deadline, &door.timing);
     while open(items) {
         let live = read(door).await?;
         for item in items.iter_mut().filter(|item| item.is_alive() && item.service.is_none()) {
@@ -134,7 +135,7 @@ async fn look(door: &Door<'_>, items: &mut [Item]) -> Result<(), Error> {
             break;
         }
         (door.progress)("waiting for Railway to list services that were just made");
-        door.wait(door.timing.poll).await?;
+        door.wait(pace.pause()).await?;
     }
     Ok(())
 }

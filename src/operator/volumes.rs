@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::error::Error;
 use super::services::{Item, ends_the_run, read};
-use super::world::{Door, Memory};
+use super::world::{Door, Memory, Pace};
 use crate::plan::InstanceRecord;
 use crate::railway::{self, BatchFailure, NewVolume};
 
@@ -100,6 +100,7 @@ fn learn(items: &mut [Item], wanted: &[usize], failure: BatchFailure) -> Vec<usi
 /// Looks for the volumes of `unsure` until all show or the deadline has passed.
 async fn look(door: &Door<'_>, items: &mut [Item], unsure: &[usize], deadline: Instant) -> Result<(), Error> {
     let open = |items: &[Item]| unsure.iter().any(|&index| items[index].is_alive() && items[index].volume.is_none());
+    let mut pace = Pace::until(deadline, &door.timing);
     while open(items) {
         let live = read(door).await?;
         for &index in unsure {
@@ -116,7 +117,7 @@ async fn look(door: &Door<'_>, items: &mut [Item], unsure: &[usize], deadline: I
         (door.progress)(&format!(
             "a volume may have been made by an earlier call; looking for it for another {left} s"
         ));
-        door.wait(door.timing.poll).await?;
+        door.wait(pace.pause()).await?;
     }
     Ok(())
 }

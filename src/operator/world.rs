@@ -5,7 +5,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
@@ -67,6 +67,27 @@ pub struct Timing {
 impl Default for Timing {
     fn default() -> Timing {
         Timing { settle: Duration::from_secs(90), ready: Duration::from_secs(300), poll: Duration::from_secs(1) }
+    }
+}
+
+/// Pauses between looks at what may show late: doubling, because each look is a request, and cut so that the last look
+/// is at the deadline itself.
+pub(super) struct Pace {
+    next: Duration,
+    deadline: Instant,
+}
+
+impl Pace {
+    const LONGEST: Duration = Duration::from_secs(15);
+
+    pub(super) fn until(deadline: Instant, timing: &Timing) -> Pace {
+        Pace { next: timing.poll, deadline }
+    }
+
+    pub(super) fn pause(&mut self) -> Duration {
+        let pause = self.next;
+        self.next = (pause * 2).min(Self::LONGEST);
+        pause.min(self.deadline.saturating_duration_since(Instant::now()))
     }
 }
 

@@ -10,5 +10,6 @@ mod random_laws;
 mod safety_laws;
 mod servers;
 mod sim;
+mod waits;
 
 pub use servers::apply;

@@ -486,34 +486,3 @@ fn a_server_that_is_still_starting_is_waited_for() {
         }
     });
 }
-
-/// Property 68: what a stop cut short is no failure, it is over soon, and the next run goes on.
-#[test]
-fn a_stop_while_something_is_waited_for_is_reported_as_a_stop() {
-    simulate(async || {
-        let desired = fleet(&["acme", "beta", "corp"]);
-        for line in ["does not answer at", "deploying", "just made", "databases on", "looking for it"] {
-            let sim = bootstrapped(&desired, true).await;
-            sim.servers.silent_for(9);
-            if line == "looking for it" {
-                let lost = Rule { operation: Some("CreateVolumes".into()), ..Rule::once(Fault::LostAnswer) };
-                sim.railway.lock().expect("one thread").order(lost);
-            }
-            if line == "just made" {
-                let lost = Rule { operation: Some("CreateServices".into()), ..Rule::once(Fault::LostAnswer) };
-                sim.railway.lock().expect("one thread").order(lost);
-            }
-            sim.stop_on(line);
-            let done = run(&sim, &desired).await;
-            let took = sim.stopped.get().unwrap_or_else(|| panic!("no line with {line}")).elapsed();
-            assert!(took < std::time::Duration::from_secs(10), "{line}: ended {took:?} after the stop");
-            assert!(matches!(done.error, Some(Error::Stopped)), "{line}: {:?}", done.error);
-            assert_eq!(done.exit_code(), 130);
-            let failed = done.failures().count();
-            assert_eq!(failed, 0, "{line}: {:?}", done.report);
-            assert!(done.report.outcomes.values().any(|outcome| *outcome == Outcome::Skipped));
-            settle(&sim, &desired, line).await;
-            sim.assert_nothing_is_doubled(line);
-        }
-    });
-}
