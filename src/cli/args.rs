@@ -42,6 +42,8 @@ pub enum Command {
     Bootstrap(BootstrapArgs),
     /// Show what reconcile would do, why, and what it costs; changes nothing
     Plan(PlanArgs),
+    /// Write all that a plan needs to know of the world as JSON without secrets, for `plan --live`
+    Observe(super::observe::ObserveArgs),
     /// Make Railway, the databases and the routing table match the manifests
     Reconcile(ReconcileArgs),
     /// Show tenants, instances and their conditions
@@ -124,6 +126,9 @@ pub struct PlanArgs {
     pub input: Input,
     #[command(flatten)]
     pub output: Output,
+    /// Plan with this observation (see `o7s observe`) instead of looking: needs no token, key or network
+    #[arg(long, value_name = "FILE")]
+    pub live: Option<PathBuf>,
     /// Exit 2 when changes are pending
     #[arg(long)]
     pub detailed_exitcode: bool,

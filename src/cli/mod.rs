@@ -10,6 +10,7 @@ mod init;
 pub mod load;
 #[cfg(feature = "local")]
 mod local;
+mod observe;
 mod plan;
 mod progress;
 mod reconcile;
@@ -70,6 +71,7 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Local(args) => Ok(local::run(args)),
         Command::Bootstrap(args) => asynchronous(bootstrap::run(args)),
         Command::Plan(args) => asynchronous(plan::run(args)),
+        Command::Observe(args) => asynchronous(observe::run(args)),
         Command::Reconcile(args) => asynchronous(reconcile::run(args)),
         Command::Status(args) => asynchronous(status::run(args)),
         Command::Events(args) => asynchronous(events::run(args)),

@@ -3,28 +3,22 @@
 use std::io;
 
 use super::args::{Format, PlanArgs};
-use super::config;
 use super::load::load_desired;
+use super::observe;
 use super::progress::Progress;
 use super::render;
 use super::report::Failure;
-use super::session::Session;
-use super::signals::Signals;
-use crate::operator::observe;
 use crate::plan::{Consent, Plan, check, plan, render as text};
 
 pub async fn run(args: PlanArgs) -> Result<u8, Failure> {
     let desired = load_desired(&args.input.files).map_err(Failure::Manifests)?;
-    let (signals, progress) = (Signals::listen()?, Progress::new());
-    let mut session = Session::open(config::from_environment()?, &desired).await?;
-    let (row, control) = session.load().await?;
-    let place = session.place(row.as_ref(), &desired).await?;
-    let railway = session.take_railway();
-    let show = |line: &str| progress.show(line);
-    let door = session.door(place, &signals.token, &show, std::time::Duration::ZERO);
-    let live = observe(&door, &session.servers(), railway, control).await?;
+    let progress = Progress::new();
+    let live = match &args.live {
+        Some(path) => observe::read(path, &desired)?,
+        None => observe::look(&desired, &progress).await?,
+    };
     let consent = Consent { deletions: args.allow_delete.iter().cloned().collect() };
-    let plan = plan(&desired, &live, &session.config.keys, &consent);
+    let plan = plan(&desired, &live, &consent);
     let found = check(&plan, &desired, &live);
     if !found.is_empty() {
         return Err(crate::operator::Error::Unsafe { found }.into());

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::config;
 use crate::manifest::Problems;
-use crate::{operator, railway, store};
+use crate::{operator, plan, railway, store};
 
 /// Whatever ends a command early.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +22,15 @@ pub enum Failure {
     Operator(#[from] operator::Error),
     #[error("the control database belongs to another fleet: {have}, not {want}")]
     OtherFleet { have: String, want: String },
+    /// A file that holds something else than it should.
+    #[error("{}: {error}", path.display())]
+    File {
+        path: PathBuf,
+        #[source]
+        error: plan::Error,
+    },
+    #[error("{}: {source}", path.display())]
+    OpenFile { path: PathBuf, source: io::Error },
     #[error("{0}")]
     Usage(String),
     #[error("not overwritten: {} there already", there(.paths))]
@@ -46,6 +55,8 @@ impl Failure {
             }
             Failure::Exists { flag, .. } => format!("name another folder, or overwrite with {flag}"),
             Failure::Write { .. } => "check the path, its permissions and the disk".into(),
+            Failure::File { error, .. } => error.help().to_owned(),
+            Failure::OpenFile { .. } => "check the path, and that the user o7s runs as may read it".into(),
             Failure::Io(_) => "check the disk, or who reads the output".into(),
         }
     }
@@ -58,6 +69,7 @@ impl Failure {
             Failure::Store(error) => operator::store_exit_code(error),
             Failure::Operator(error) => error.exit_code(),
             Failure::OtherFleet { .. } | Failure::Exists { .. } => 4,
+            Failure::File { .. } | Failure::OpenFile { .. } => 65,
             Failure::Usage(_) => 64,
             Failure::Write { .. } | Failure::Io(_) => 1,
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::tenancy::{InstanceName, OWNER_VARIABLE, PoolName, RoleName, TenantId, TierName};
+use crate::tenancy::{GENERATION_MAX, InstanceName, OWNER_VARIABLE, PoolName, RoleName, TenantId, TierName};
 
 use super::check_tier::LimitsDraft;
 use super::code::Code;
@@ -151,7 +151,7 @@ fn placement(spec: &mut Fields<'_>) -> Place {
 }
 
 fn generation(mut fields: Fields<'_>) -> Option<u32> {
-    let generation = fields.count("generation", 1..=1_000_000);
+    let generation = fields.count("generation", 1..=u64::from(GENERATION_MAX));
     fields.close();
     u32::try_from(generation?.value).ok()
 }

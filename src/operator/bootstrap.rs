@@ -73,7 +73,7 @@ pub async fn bootstrap(ground: &Ground<'_>, fleet: &Fleet) -> Result<Bootstrappe
     if service.is_none() {
         made.push(format!("service {CONTROL_SERVICE}"));
     }
-    let step = control_step(live.as_ref(), (ground.clock)(), ground.keys);
+    let step = control_step(live.as_ref(), (ground.clock)());
     let brought = bring_up(&door, &Nowhere, vec![(step, None)], since).await?;
     let endpoint = match brought.into_values().next() {
         Some(Ok(endpoint)) => endpoint,

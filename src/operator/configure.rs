@@ -53,7 +53,7 @@ async fn refresh(door: &Door<'_>, items: &mut [Item]) -> Result<(), Error> {
             hidden |= service.owner == Ownership::Unknown;
             let volume = item.volume.as_ref().and_then(|id| live.volumes.iter().find(|volume| volume.id == *id));
             let made = live.limits.volume_mib_at_creation;
-            item.step.patch = patch_for(&item.step.spec, service, volume, made, door.keys);
+            item.step.patch = patch_for(&item.step.spec, service, volume, made);
         }
         if !hidden || Instant::now() >= deadline {
             return Ok(());

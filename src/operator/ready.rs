@@ -10,7 +10,7 @@ use super::outcome::Failure;
 use super::services::{self, CHUNK, Item, read};
 use super::world::{Door, Memory};
 use super::{configure, volumes};
-use crate::plan::{Deployment, InstanceRecord, InstanceStep, RailwayLive, spec_text};
+use crate::plan::{Deployment, InstanceRecord, InstanceStep, RailwayLive, spec_digest};
 use crate::tenancy::{Endpoint, ServiceId};
 
 /// A TCP proxy is active within seconds of the deployment.
@@ -46,7 +46,7 @@ pub(super) async fn bring_up<M: Memory>(
         wait_until_running(door, &mut items).await?;
         learn_addresses(door, &mut items).await?;
         for item in items {
-            let outcome = finish(door, memory, &item).await?;
+            let outcome = finish(memory, &item).await?;
             brought.insert(item.name().to_owned(), outcome);
         }
     }
@@ -153,7 +153,7 @@ async fn learn_addresses(door: &Door<'_>, items: &mut [Item]) -> Result<(), Erro
     Ok(())
 }
 
-async fn finish<M: Memory>(door: &Door<'_>, memory: &M, item: &Item) -> Result<Brought, Error> {
+async fn finish<M: Memory>(memory: &M, item: &Item) -> Result<Brought, Error> {
     if let Some(failure) = &item.failure {
         return Ok(Err(failure.clone()));
     }
@@ -166,7 +166,7 @@ async fn finish<M: Memory>(door: &Door<'_>, memory: &M, item: &Item) -> Result<B
         volume_requested_at: item.step.volume_requested_at,
         endpoint: Some(endpoint.clone()),
         // A later difference from this is drift.
-        applied: Some(door.keys.fingerprint(&spec_text(&item.step.spec))),
+        applied: Some(spec_digest(&item.step.spec)),
     };
     memory.save_instance(item.name(), &record).await?;
     Ok(Ok(endpoint))

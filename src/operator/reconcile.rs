@@ -41,7 +41,7 @@ pub async fn reconcile<C: Control, S: Servers>(
     let (desired, consent) = wanted;
     let (fleet, control_live) = loaded;
     let live = observe(door, servers, railway, control_live).await?;
-    let plan = checked_plan(desired, &live, door, consent)?;
+    let plan = checked_plan(desired, &live, consent)?;
     let mut run =
         Reconciled { verdict: verdict(&plan, None), plan, report: Report::default(), rest: None, error: None };
     let go = !run.plan.is_stopped() && (run.plan.is_empty() || agree(&run.plan));
@@ -56,8 +56,8 @@ pub async fn reconcile<C: Control, S: Servers>(
     Ok(run)
 }
 
-fn checked_plan(desired: &Desired, live: &Live, door: &Door<'_>, consent: &Consent) -> Result<Plan, Error> {
-    let plan = plan(desired, live, door.keys, consent);
+fn checked_plan(desired: &Desired, live: &Live, consent: &Consent) -> Result<Plan, Error> {
+    let plan = plan(desired, live, consent);
     let found = check(&plan, desired, live);
     if found.is_empty() { Ok(plan) } else { Err(Error::Unsafe { found }) }
 }
@@ -87,7 +87,7 @@ async fn carry_out<C: Control, S: Servers>(
     let railway = (!changes_railway(&run.plan)).then(|| live.railway.clone());
     let (_, control_live) = control.load().await?;
     let after = observe(door, servers, railway, control_live).await?;
-    let rest = checked_plan(desired, &after, door, consent)?;
+    let rest = checked_plan(desired, &after, consent)?;
     if !rest.is_empty() {
         run.rest = Some(rest);
         run.verdict = Verdict::Partial;

@@ -28,7 +28,7 @@ pub(super) fn of(
         started,
         ended: (door.clock)(),
         outcome: outcome(run),
-        plan_digest: Some(door.keys.fingerprint(&text).as_str().to_owned()),
+        plan_digest: Some(crate::tenancy::Digest::of(text.as_bytes()).as_str().to_owned()),
         requests: small(requests.total()),
         mutations: small(requests.mutations),
     };

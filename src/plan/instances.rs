@@ -11,7 +11,7 @@ use super::live::{
 use super::planner::{Draft, problem};
 use super::spec::{self, ServicePatchSpec, ServiceSpec, image_major, instance_spec};
 use crate::manifest::{Origin, Pool};
-use crate::tenancy::{InstanceName, Keyring, VolumeId};
+use crate::tenancy::{Digest, InstanceName, VolumeId};
 
 /// What the tenants of an instance can count on in this run.
 #[derive(Debug, Clone)]
@@ -177,7 +177,7 @@ fn step_for(draft: &Draft<'_>, service: &ServiceLive, spec: ServiceSpec) -> Inst
     let listed = railway.volume_of(&service.id).map(|volume| volume.id.clone());
     let volume: Option<VolumeId> = mounted.or(listed).or(known);
     let seen = volume.as_ref().and_then(|id| railway.volumes.iter().find(|volume| volume.id == *id));
-    let patch = patch_for(&spec, service, seen, railway.limits.volume_mib_at_creation, draft.keys);
+    let patch = patch_for(&spec, service, seen, railway.limits.volume_mib_at_creation);
     let failed = matches!(service.deployment, Deployment::Failed { .. });
     let redeploy = failed && !patch.restarts();
     InstanceStep {
@@ -198,11 +198,10 @@ pub fn patch_for(
     service: &ServiceLive,
     volume: Option<&VolumeLive>,
     made_mib: u64,
-    keys: &Keyring,
 ) -> ServicePatchSpec {
     let configured = service.config.as_ref().filter(|config| config.image.is_some());
     let mut patch = match configured {
-        Some(config) => spec::missing(spec, config, volume, keys),
+        Some(config) => spec::missing(spec, config, volume),
         None => whole(spec, made_mib),
     };
     patch.marker = service.owner != Ownership::Ours;
@@ -236,7 +235,7 @@ fn reason_for(
         return say(Symbol::Create, ReasonCode::Unfinished, "was begun and not finished".into());
     }
     if !step.patch.is_empty() {
-        let wanted = draft.keys.fingerprint(&spec_text(&step.spec));
+        let wanted = spec_digest(&step.spec);
         let applied = record(draft, name).and_then(|record| record.applied.clone());
         return match applied {
             Some(applied) if applied == wanted => {
@@ -263,9 +262,9 @@ fn reason_for(
     }
 }
 
-/// The text a specification's fingerprint is taken of.
-pub fn spec_text(spec: &ServiceSpec) -> String {
-    serde_json::to_string(spec).expect("a specification has only string keys")
+/// What is remembered of a specification that was applied; it holds no secret, so the digest needs no key.
+pub fn spec_digest(spec: &ServiceSpec) -> Digest {
+    Digest::of(&serde_json::to_vec(spec).expect("a specification has only string keys"))
 }
 
 fn impossible(service: &ServiceLive, spec: &ServiceSpec) -> Option<(Code, String, &'static str)> {
@@ -392,7 +391,7 @@ fn show_caps(caps: crate::manifest::Resources) -> String {
 
 /// What the control service lacks. Nothing but Railway can be asked: a volume may always have been requested before,
 /// unless the project is new (`live: None`).
-pub fn control_step(live: Option<&RailwayLive>, now: chrono::DateTime<chrono::Utc>, keys: &Keyring) -> InstanceStep {
+pub fn control_step(live: Option<&RailwayLive>, now: chrono::DateTime<chrono::Utc>) -> InstanceStep {
     let spec = spec::control_spec();
     let service = live.and_then(|live| Some((live, live.service(&spec.name)?)));
     let Some((live, service)) = service else {
@@ -410,7 +409,7 @@ pub fn control_step(live: Option<&RailwayLive>, now: chrono::DateTime<chrono::Ut
     };
     let volume = service.config.as_ref().and_then(|config| config.mounted_volume.clone());
     let volume = volume.or_else(|| live.volume_of(&service.id).map(|volume| volume.id.clone()));
-    let patch = patch_for(&spec, service, None, live.limits.volume_mib_at_creation, keys);
+    let patch = patch_for(&spec, service, None, live.limits.volume_mib_at_creation);
     let redeploy = matches!(service.deployment, Deployment::Failed { .. }) && !patch.restarts();
     InstanceStep {
         service: Some(service.id.clone()),

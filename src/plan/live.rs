@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::recognise::LiveValue;
 use crate::manifest::{RailwayPlan, Resources};
 use crate::tenancy::{
-    Address, Endpoint, EnvironmentId, Fingerprint, FleetUid, InstanceName, ProjectId, RoleName, Route, ServiceId,
+    Address, Digest, Endpoint, EnvironmentId, FleetUid, InstanceName, ProjectId, RoleName, Route, ServiceId,
     TenantId, VolumeId,
 };
 
@@ -114,8 +115,8 @@ pub struct ServiceConfig {
     pub tcp_proxy: bool,
     /// The volume mounted at Postgres' data folder.
     pub mounted_volume: Option<VolumeId>,
-    /// By name; values as keyed fingerprints. The owner variable is not in it.
-    pub variables: BTreeMap<String, Fingerprint>,
+    /// By name. The owner variable is not in it.
+    pub variables: BTreeMap<String, LiveValue>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -185,8 +186,8 @@ pub struct InstanceRecord {
     /// When a `volumeCreate` for it was last sent; its answer may have been lost.
     pub volume_requested_at: Option<DateTime<Utc>>,
     pub endpoint: Option<Endpoint>,
-    /// Fingerprint of the specification last applied whole: a live difference is drift while this is still wanted.
-    pub applied: Option<Fingerprint>,
+    /// Digest of the specification last applied whole: a live difference is drift while this is still wanted.
+    pub applied: Option<Digest>,
 }
 
 /// A deletion in its grace time.

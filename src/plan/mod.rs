@@ -10,12 +10,15 @@ mod ceilings;
 mod change;
 mod code;
 mod compare;
+mod error;
 mod instances;
 mod live;
+mod observation;
 mod place;
 mod planner;
 mod preflight;
 mod publish;
+mod recognise;
 mod removals;
 mod renamed;
 mod route;
@@ -31,13 +34,16 @@ pub use action::{
 };
 pub use change::{DatabaseChange, DeletionIntent, VariableValue};
 pub use code::Code;
-pub use instances::{control_step, patch_for, spec_text, whole};
+pub use error::Error;
+pub use instances::{control_step, patch_for, spec_digest, whole};
 pub use live::{
     ControlLive, DatabaseLive, Deployment, InstanceRecord, InstanceState, Live, Ownership, PendingDeletion,
     Placement, PlanLimits, RailwayLive, RoleLive, RoleMark, RoleTimeout, ServerLive, ServiceConfig, ServiceEndpoint,
     ServiceLive, VolumeLive,
 };
+pub use observation::{OBSERVATION_FORMAT, Observation};
 pub use planner::{Consent, plan};
+pub use recognise::{LiveValue, recognise};
 pub use removals::GRACE_DAYS;
 pub use renamed::found_places;
 pub use routers::router_spec;

@@ -13,7 +13,7 @@ use super::place::{self, Place, Placer};
 use super::spec::{RESERVED_CONNECTIONS, derived_max_connections, max_connections_of};
 use super::{preflight, publish, removals, renamed, tenants};
 use crate::manifest::{DeletionPolicy, Desired, Origin, Tenant, TenantState};
-use crate::tenancy::{InstanceName, Keyring, TenantId};
+use crate::tenancy::{InstanceName, TenantId};
 
 /// What the person running it allows beyond the manifests.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,7 +26,6 @@ pub struct Consent {
 pub(super) struct Draft<'a> {
     pub desired: &'a Desired,
     pub live: &'a Live,
-    pub keys: &'a Keyring,
     pub consent: &'a Consent,
     pub instances: BTreeMap<InstanceName, Status<'a>>,
     /// Instances whose service is made by this plan: whatever address is remembered of them is another one's.
@@ -48,10 +47,10 @@ pub(super) fn problem(code: Code, address: String, message: String, help: &str, 
     Problem { code, address, message, help: help.to_owned(), cause }
 }
 
-/// The same inputs give the same plan; no clock, no network. `keys` only compares: no secret enters the plan.
-pub fn plan(desired: &Desired, live: &Live, keys: &Keyring, consent: &Consent) -> Plan {
+/// The same inputs give the same plan; no clock, no network, no key: what live values are was told when they were read.
+pub fn plan(desired: &Desired, live: &Live, consent: &Consent) -> Plan {
     let (instances, remade) = (BTreeMap::new(), BTreeSet::new());
-    let mut draft = Draft { desired, live, keys, consent, instances, remade, plan: empty(desired, live) };
+    let mut draft = Draft { desired, live, consent, instances, remade, plan: empty(desired, live) };
     if desired.fleet.paused {
         draft.plan.paused.push(format!("fleet/{}", desired.fleet.name));
         return draft.plan;

@@ -57,10 +57,9 @@ fn plan_one(draft: &mut Draft<'_>, tenant: &Tenant, place: &Placement, publish: 
         instance: place.instance.clone(),
         database: place.database.clone(),
     };
-    let wanted =
-        value.render(draft.keys, |instance| endpoint_of(draft, instance).map(|endpoint| endpoint.private.clone()));
     let have = service.config.as_ref().and_then(|config| config.variables.get(variable));
-    if wanted.is_some_and(|text| have == Some(&draft.keys.fingerprint(text.expose()))) {
+    let host = |instance: &_| endpoint_of(draft, instance).map(|endpoint| &endpoint.private);
+    if have.is_some_and(|have| have.is(&value, host)) {
         return;
     }
     let (symbol, code, text) = match have {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::change::VariableValue;
 use super::live::{ServiceConfig, VolumeLive};
 use crate::manifest::{Desired, Pool, Resources};
-use crate::tenancy::{Credential, InstanceName, Keyring, Secret};
+use crate::tenancy::{Credential, InstanceName};
 
 /// Connections kept back from tenants: Postgres' own three, the operator, moves and a person with psql.
 pub const RESERVED_CONNECTIONS: u32 = 10;
@@ -134,7 +134,7 @@ pub fn max_connections_of(start_command: &str) -> Option<u32> {
     start_command.split_whitespace().find_map(|word| word.strip_prefix("max_connections="))?.parse().ok()
 }
 
-fn postgres_variables(superuser: Credential) -> BTreeMap<String, VariableValue> {
+pub(super) fn postgres_variables(superuser: Credential) -> BTreeMap<String, VariableValue> {
     let plain = [
         ("PGDATA", "/var/lib/postgresql/data/pgdata"),
         ("POSTGRES_USER", "postgres"),
@@ -155,12 +155,7 @@ fn postgres_variables(superuser: Credential) -> BTreeMap<String, VariableValue> 
 }
 
 /// What `config` lacks of `spec`. A field Railway does not show compares as absent.
-pub fn missing(
-    spec: &ServiceSpec,
-    config: &ServiceConfig,
-    volume: Option<&VolumeLive>,
-    keys: &Keyring,
-) -> ServicePatchSpec {
+pub fn missing(spec: &ServiceSpec, config: &ServiceConfig, volume: Option<&VolumeLive>) -> ServicePatchSpec {
     let differs = |have: Option<&String>, want: &String| (have != Some(want)).then(|| want.clone());
     let mut patch = ServicePatchSpec {
         marker: false,
@@ -174,18 +169,12 @@ pub fn missing(
         variables: BTreeMap::new(),
     };
     for (name, want) in &spec.variables {
-        let same = fixed_text(want, keys)
-            .is_some_and(|text| config.variables.get(name) == Some(&keys.fingerprint(text.expose())));
-        if !same {
+        // None of them needs an address.
+        if !config.variables.get(name).is_some_and(|have| have.is(want, |_| None)) {
             patch.variables.insert(name.clone(), want.clone());
         }
     }
     patch
-}
-
-/// The value's text where it needs no address; a URL has none before its instance has.
-fn fixed_text(value: &VariableValue, keys: &Keyring) -> Option<Secret> {
-    value.render(keys, |_| None)
 }
 
 /// The image's major version by its tag: `…/postgres-ssl:17` and `:17.6` are 17.

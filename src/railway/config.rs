@@ -7,14 +7,8 @@ use serde_json::{Map, Value};
 
 use super::{POSTGRES_MOUNT, POSTGRES_PORT};
 use crate::manifest::Resources;
-use crate::plan::{Ownership, ServiceConfig};
-use crate::tenancy::{
-    Bytes, Fingerprint, FleetUid, Keyring, OWNER_VARIABLE, ServiceId, ServiceMarker, Unreadable, VolumeId,
-};
-
-/// Stands for a value that Railway shows to nobody. It equals no value we would write, so such a variable is put back
-/// to ours, and the plan says so.
-const SEALED: &str = "o7s: sealed";
+use crate::plan::{LiveValue, Ownership, ServiceConfig, recognise};
+use crate::tenancy::{Bytes, FleetUid, Keyring, OWNER_VARIABLE, ServiceId, ServiceMarker, Unreadable, VolumeId};
 
 /// What Railway puts in the place of values to those who may not read them.
 const MASK: &str = "*****";
@@ -32,7 +26,8 @@ enum Shown<'a> {
     Masked,
 }
 
-pub fn read_service(entry: &Value, keyring: &Keyring) -> ServiceConfig {
+/// `name` is the service's own.
+pub fn read_service(entry: &Value, name: &str, keyring: &Keyring) -> ServiceConfig {
     let text = |path: &str| entry.pointer(path).and_then(Value::as_str).map(str::to_owned);
     ServiceConfig {
         image: text("/source/image"),
@@ -43,7 +38,7 @@ pub fn read_service(entry: &Value, keyring: &Keyring) -> ServiceConfig {
         tcp_proxy: object(entry, "/networking/tcpProxies")
             .is_some_and(|proxies| proxies.get(&POSTGRES_PORT.to_string()).is_some_and(|proxy| !proxy.is_null())),
         mounted_volume: mounted_volume(entry),
-        variables: variables(entry, keyring),
+        variables: variables(entry, name, keyring),
     }
 }
 
@@ -77,16 +72,16 @@ fn shown(variable: &Value) -> Shown<'_> {
     }
 }
 
-fn variables(entry: &Value, keyring: &Keyring) -> BTreeMap<String, Fingerprint> {
-    let all = object(entry, "/variables").into_iter().flatten();
-    let fingerprint = |variable: &Value| match shown(variable) {
+/// A value that Railway shows to nobody is none that we would write, so such a variable is put back to ours, and the
+/// plan says so.
+fn variables(entry: &Value, service: &str, keyring: &Keyring) -> BTreeMap<String, LiveValue> {
+    let all = object(entry, "/variables").into_iter().flatten().filter(|(name, _)| *name != OWNER_VARIABLE);
+    let texts = all.filter_map(|(name, variable)| match shown(variable) {
         Shown::Nothing => None,
-        Shown::Text(text) => Some(keyring.fingerprint(text)),
-        Shown::Sealed | Shown::Masked => Some(keyring.fingerprint(SEALED)),
-    };
-    all.filter(|(name, _)| *name != OWNER_VARIABLE)
-        .filter_map(|(name, variable)| Some((name.clone(), fingerprint(variable)?)))
-        .collect()
+        Shown::Text(text) => Some((name.as_str(), Some(text))),
+        Shown::Sealed | Shown::Masked => Some((name.as_str(), None)),
+    });
+    recognise(service, texts, keyring)
 }
 
 fn region(entry: &Value) -> Option<String> {

@@ -1,5 +1,5 @@
 //! Reads one project and environment to the last page and translates it into the plan's words at once: behind this file
-//! no variable has a value any more, only a fingerprint.
+//! no variable has a text any more, only what it was recognised as.
 
 use serde_json::Value;
 
@@ -166,11 +166,13 @@ fn service_live(
         Some(Ok(owner)) => owner,
         Some(Err(_masked)) => return Err(incomplete("this token may not read the variables' values".into())),
     };
-    let mut config = entry.map(|entry| read_service(entry, keyring));
+    let mut config = entry.map(|entry| read_service(entry, &service.name, keyring));
     if let Some(config) = &mut config {
         // A volume that was made for a service is mounted, whether the configuration repeats it or not.
         let attached = |volume: &&VolumeLive| volume.service.as_ref() == Some(&id);
         let mut attached = volumes.iter().filter(attached).filter(|v| v.mount_path == super::POSTGRES_MOUNT);
+        // What somebody else starts may hold a secret, and is nothing to us.
+        config.start_command = config.start_command.take().filter(|_| owner != Ownership::Foreign);
         config.mounted_volume = config.mounted_volume.take().or_else(|| attached.next().map(|v| v.id.clone()));
     }
     let latest = instance.and_then(|instance| instance.latest_deployment.as_ref());

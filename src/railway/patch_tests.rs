@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::config::read_service;
 use super::{Patch, ServicePatch, VolumePatch};
 use crate::manifest::Resources;
-use crate::plan::ServiceConfig;
+use crate::plan::{ServiceConfig, recognise};
 use crate::tenancy::{Bytes, Keyring, Secret, ServiceId, VolumeId};
 
 fn keyring() -> Keyring {
@@ -101,7 +101,7 @@ fn a_patch_holds_only_what_is_set() {
 fn what_railway_adds_by_itself_is_not_read() {
     let patch = ServicePatch { image: Some("postgres:17".into()), ..Default::default() };
     let mut entry = applied(&patch);
-    let ours = read_service(&entry, &keyring());
+    let ours = read_service(&entry, "shared-1", &keyring());
     entry["source"]["checkSuites"] = json!(false);
     entry["source"]["branch"] = json!("main");
     entry["build"] = json!({ "builder": "RAILPACK", "buildEnvironment": "V3" });
@@ -109,19 +109,19 @@ fn what_railway_adds_by_itself_is_not_read() {
         "requiredMountPath": "/var/lib/postgresql/data", "limitOverride": null, "multiRegionConfig": null });
     entry["networking"] = json!({ "privateNetworkEndpoint": "shared-1", "tcpProxies": { "8080": {} } });
     entry["somethingNew"] = json!([1, 2, 3]);
-    assert_eq!(read_service(&entry, &keyring()), ours);
+    assert_eq!(read_service(&entry, "shared-1", &keyring()), ours);
 }
 
 #[test]
 fn a_managed_field_of_another_shape_counts_as_not_set() {
-    let empty = read_service(&json!({}), &keyring());
+    let empty = read_service(&json!({}), "shared-1", &keyring());
     for odd in [
         json!({ "source": "postgres:17", "deploy": [], "variables": null, "networking": 1, "volumeMounts": "x" }),
         json!({ "deploy": { "limitOverride": { "containers": { "cpu": -1, "memoryBytes": 1 } }, "sleepApplication": 1 } }),
         json!({ "deploy": { "limitOverride": { "containers": { "cpu": 2 } } } }),
         json!({ "volumeMounts": { "v": { "mountPath": "/elsewhere" } }, "networking": { "tcpProxies": { "5432": null } } }),
     ] {
-        assert_eq!(read_service(&odd, &keyring()), empty, "{odd}");
+        assert_eq!(read_service(&odd, "shared-1", &keyring()), empty, "{odd}");
     }
 }
 
@@ -164,9 +164,9 @@ proptest! {
     #[test]
     fn the_reader_understands_what_the_writer_wrote(patch in service_patch()) {
         let keyring = keyring();
-        let set = patch.variables.iter().filter_map(|(name, value)| Some((name, value.as_ref()?)));
+        let set = patch.variables.iter().filter_map(|(name, value)| Some((name.as_str(), Some(value.as_ref()?.expose()))));
         let wanted = ServiceConfig {
-            variables: set.map(|(name, value)| (name.clone(), keyring.fingerprint(value.expose()))).collect(),
+            variables: recognise("shared-1", set, &keyring),
             image: patch.image.clone(),
             start_command: patch.start_command.clone(),
             region: patch.region.clone(),
@@ -175,6 +175,6 @@ proptest! {
             tcp_proxy: patch.tcp_proxy.unwrap_or(false),
             mounted_volume: patch.mount.clone(),
         };
-        prop_assert_eq!(read_service(&applied(&patch), &keyring), wanted);
+        prop_assert_eq!(read_service(&applied(&patch), "shared-1", &keyring), wanted);
     }
 }

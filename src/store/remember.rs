@@ -79,7 +79,7 @@ impl Lease {
         let query = query.bind(endpoint.map(|endpoint| i32::from(endpoint.private.port)));
         let query = query.bind(endpoint.map(|endpoint| endpoint.public.host.clone()));
         let query = query.bind(endpoint.map(|endpoint| i32::from(endpoint.public.port)));
-        let query = query.bind(record.applied.as_ref().map(|fingerprint| fingerprint.as_str().to_owned()));
+        let query = query.bind(record.applied.as_ref().map(|digest| digest.as_str().to_owned()));
         self.write("remember an instance", query).await
     }
 

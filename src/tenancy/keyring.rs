@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::id::{CONTROL_SERVICE, FleetName, InstanceName, RoleName, TenantId};
 use super::secret::Secret;
 
+/// The most a manifest may ask for, so that whoever meets a password can find its generation by trying them.
+pub const GENERATION_MAX: u32 = 10_000;
+
 /// Whose password: what is derived from the master key, without the key.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "of")]
@@ -128,7 +131,7 @@ impl Keyring {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");

@@ -1,6 +1,7 @@
 //! The words everyone shares: tenant, tier, ceilings, route, instance, credentials. Pure: no I/O, no clock.
-//! Read: id, quantity, limits, route, secret, keyring, marker.
+//! Read: id, quantity, limits, route, secret, keyring, marker, digest.
 
+mod digest;
 mod id;
 mod keyring;
 mod limits;
@@ -9,11 +10,12 @@ mod quantity;
 mod route;
 mod secret;
 
+pub use digest::Digest;
 pub use id::{
     BadName, CONTROL_SERVICE, EnvironmentId, FleetName, InstanceName, PoolName, ProjectId, RoleName, RouterName,
     ServiceId, TenantId, TierName, VolumeId,
 };
-pub use keyring::{Credential, Fingerprint, FleetUid, Keyring, WeakKey};
+pub use keyring::{Credential, Fingerprint, FleetUid, GENERATION_MAX, Keyring, WeakKey};
 pub use limits::{Limits, Over, OverLimit, Upgrade};
 pub use marker::{DatabaseMarker, OWNER_VARIABLE, Purpose, RoleMarker, ServiceMarker, Unreadable};
 pub use quantity::{BadQuantity, Bytes, Millis, Percent};

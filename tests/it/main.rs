@@ -14,6 +14,8 @@ mod manifest_count;
 mod manifest_page;
 mod manifest_schema;
 #[cfg(feature = "local")]
+mod offline;
+#[cfg(feature = "local")]
 mod postgres;
 mod price_tables;
 #[cfg(feature = "local")]

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use ogelnates::local::world::{Caller, Fault, Plan, Rule};
 use ogelnates::manifest::{RailwayPlan, Resources};
-use ogelnates::plan::{Deployment, Ownership, RailwayLive};
+use ogelnates::plan::{Deployment, LiveValue, Ownership, RailwayLive};
 use ogelnates::railway::{
     Client, Error, NewService, NewVolume, POSTGRES_MOUNT, Patch, ServicePatch, Token, VolumePatch,
 };
 use ogelnates::tenancy::{
-    Bytes, EnvironmentId, FleetName, FleetUid, Keyring, ProjectId, Secret, ServiceId, ServiceMarker, VolumeId,
+    Bytes, Credential, EnvironmentId, FleetName, FleetUid, InstanceName, Keyring, ProjectId, Secret, ServiceId,
+    ServiceMarker, VolumeId,
 };
 
 use crate::far::Far;
@@ -73,9 +74,13 @@ impl Shop {
             tcp_proxy: Some(true),
             mount: Some(volume.clone()),
             created: true,
-            variables: [("POSTGRES_PASSWORD".to_owned(), Some(Secret::new("hunter2")))].into(),
+            variables: [("POSTGRES_PASSWORD".to_owned(), Some(self.keyring.password(&admin(name))))].into(),
         }
     }
+}
+
+fn admin(name: &str) -> Credential {
+    Credential::Admin { instance: InstanceName::parse(name).expect("valid") }
 }
 
 fn caps() -> Resources {
@@ -115,7 +120,7 @@ async fn three_databases_come_up_in_three_requests() {
         assert_eq!(config.image.as_deref(), Some("ghcr.io/railwayapp-templates/postgres-ssl:17"));
         assert_eq!((config.region.as_deref(), config.caps), (Some("us-west2"), Some(caps())));
         assert_eq!((config.tcp_proxy, config.mounted_volume.as_ref()), (true, Some(volume)));
-        assert_eq!(config.variables["POSTGRES_PASSWORD"], shop.keyring.fingerprint("hunter2"));
+        assert_eq!(config.variables["POSTGRES_PASSWORD"], LiveValue::Password { credential: admin(name) });
         let attached = live.volume_of(service).expect("attached");
         assert_eq!((attached.size_mib, attached.mount_path.as_str()), (60_000, POSTGRES_MOUNT));
     }

@@ -11,16 +11,16 @@ use sqlx::{Connection as _, PgConnection};
 use crate::local::Railway;
 use crate::support::{eventually, execute};
 
-struct Fleet {
-    railway: Railway,
-    manifests: tempfile::TempDir,
+pub struct Fleet {
+    pub railway: Railway,
+    pub manifests: tempfile::TempDir,
 }
 
 const HEAD: &str = "apiVersion: ogelnates.dev/v1\nkind: ";
 
 impl Fleet {
     /// A local Railway with a control database, and manifests for two tenants on a shared and one on its own instance.
-    fn bootstrapped() -> Fleet {
+    pub fn bootstrapped() -> Fleet {
         let fleet = Fleet { railway: Railway::up(&[]), manifests: tempfile::tempdir().expect("a folder") };
         fleet.write(
             "fleet.yaml",
@@ -39,18 +39,18 @@ impl Fleet {
         fleet
     }
 
-    fn write(&self, name: &str, content: &str) {
+    pub fn write(&self, name: &str, content: &str) {
         fs::write(self.manifests.path().join(name), content).expect("written");
     }
 
-    fn tenant(&self, name: &str, more: &str) {
+    pub fn tenant(&self, name: &str, more: &str) {
         self.write(
             &format!("{name}.yaml"),
             &format!("{HEAD}Tenant\nmetadata: {{ name: {name} }}\nspec:\n  tier: free\n{more}"),
         );
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_o7s"));
         command
             .args(args)
@@ -61,16 +61,16 @@ impl Fleet {
         command
     }
 
-    fn o7s(&self, args: &[&str]) -> Output {
+    pub fn o7s(&self, args: &[&str]) -> Output {
         self.command(args).stdin(Stdio::null()).output().expect("the binary runs")
     }
 
-    fn reconcile(&self) -> Output {
+    pub fn reconcile(&self) -> Output {
         self.o7s(&["reconcile", "--once", "--yes"])
     }
 
     /// Runs until the plan is empty, at most three times.
-    fn settle(&self) {
+    pub fn settle(&self) {
         for _ in 0..3 {
             let done = self.reconcile();
             if done.status.success() && text(&done.stdout).contains("No changes.") {
@@ -85,7 +85,7 @@ impl Fleet {
         self.command(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("starts")
     }
 
-    fn fault(&self, args: &[&str]) {
+    pub fn fault(&self, args: &[&str]) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_o7s"));
         let done = command
             .args(["local", "fault"])
@@ -101,7 +101,7 @@ impl Fleet {
         self.railway.status()["requests"]["byOperation"][operation].as_u64().unwrap_or(0)
     }
 
-    fn total(&self, what: &str) -> u64 {
+    pub fn total(&self, what: &str) -> u64 {
         self.railway.status()["requests"][what].as_u64().expect("a count")
     }
 
@@ -122,12 +122,12 @@ impl Fleet {
         assert!(not_ready.is_empty(), "{not_ready:?}");
     }
 
-    async fn control(&self) -> PgConnection {
+    pub async fn control(&self) -> PgConnection {
         PgConnection::connect(&self.railway.exports["O7S_DATABASE_URL"]).await.expect("the control database answers")
     }
 
     /// A superuser's session on the instance of a tenant.
-    async fn admin(&self, instance: &str) -> PgConnection {
+    pub async fn admin(&self, instance: &str) -> PgConnection {
         let keys = self.keys();
         let instance = ogelnates::tenancy::InstanceName::parse(instance).expect("valid");
         let password = keys.password(&ogelnates::tenancy::Credential::Admin { instance: instance.clone() });
@@ -141,7 +141,7 @@ impl Fleet {
         PgConnection::connect(&url).await.expect("the instance answers")
     }
 
-    fn keys(&self) -> ogelnates::tenancy::Keyring {
+    pub fn keys(&self) -> ogelnates::tenancy::Keyring {
         let key = ogelnates::tenancy::Secret::new(self.railway.exports["O7S_MASTER_KEY"].clone());
         ogelnates::tenancy::Keyring::new(&key).expect("strong")
     }
@@ -161,6 +161,33 @@ impl Fleet {
             .await
     }
 
+    /// Ids of project and environment.
+    pub async fn place(&self) -> (String, String) {
+        sqlx::query_as("SELECT project_id, environment_id FROM o7s.fleet")
+            .fetch_one(&mut self.control().await)
+            .await
+            .expect("known")
+    }
+
+    /// Property 35: no token, no key, no password that is derived from it, and nothing of an app's own.
+    pub fn assert_without_secrets(&self, output: &[u8]) {
+        use ogelnates::tenancy::{Credential, InstanceName, TenantId};
+        let said = text(output);
+        let instance = |name| InstanceName::parse(name).expect("valid");
+        let owner = |(tenant, generation)| {
+            let tenant = TenantId::parse(tenant).expect("valid");
+            Credential::Tenant { tenant, role: None, generation }
+        };
+        let credentials = ["shared-1", "own-1"].map(|name| Credential::Admin { instance: instance(name) });
+        let owners = [("acme", 1), ("acme", 2), ("beta", 1), ("corp", 1)].map(owner);
+        for credential in credentials.into_iter().chain(owners).chain([Credential::Control]) {
+            assert!(!said.contains(self.keys().password(&credential).expose()), "{credential:?}");
+        }
+        for secret in ["O7S_MASTER_KEY", "RAILWAY_API_TOKEN"].map(|name| self.railway.exports[name].as_str()) {
+            assert!(!said.contains(secret) && !said.contains("canary"));
+        }
+    }
+
     async fn routing_version(&self) -> i64 {
         sqlx::query_scalar("SELECT version FROM o7s.routing")
             .fetch_one(&mut self.control().await)
@@ -169,11 +196,11 @@ impl Fleet {
     }
 }
 
-fn text(bytes: &[u8]) -> String {
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn code(output: &Output) -> i32 {
+pub fn code(output: &Output) -> i32 {
     output.status.code().expect("not killed")
 }
 
@@ -337,10 +364,7 @@ async fn of_two_reconciles_the_second_waits_or_exits_6() {
 #[tokio::test]
 async fn a_foreign_service_of_our_name_is_refused_and_the_rest_goes_on() {
     let fleet = Fleet::bootstrapped();
-    let (project, environment): (String, String) = sqlx::query_as("SELECT project_id, environment_id FROM o7s.fleet")
-        .fetch_one(&mut fleet.control().await)
-        .await
-        .expect("known");
+    let (project, environment) = fleet.place().await;
     let create = "mutation F($i: ServiceCreateInput!) { serviceCreate(input: $i) { id } }";
     let input = json!({ "projectId": project, "environmentId": environment, "name": "shared-1" });
     fleet.railway.ok(create, json!({ "i": input })).await;

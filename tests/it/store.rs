@@ -8,8 +8,8 @@ use ogelnates::store::{
     RunRecord, Store,
 };
 use ogelnates::tenancy::{
-    Address, Bytes, Endpoint, EnvironmentId, Fingerprint, FleetName, FleetUid, InstanceName, Limits, Millis,
-    OverLimit, ProjectId, RoleName, Route, RouteState, Secret, ServiceId, TenantId, TierName, Upgrade,
+    Address, Bytes, Digest, Endpoint, EnvironmentId, FleetName, FleetUid, InstanceName, Limits, Millis, OverLimit,
+    ProjectId, RoleName, Route, RouteState, Secret, ServiceId, TenantId, TierName, Upgrade,
 };
 use sqlx::postgres::PgListener;
 use uuid::Uuid;
@@ -172,7 +172,7 @@ async fn what_is_remembered_comes_back_as_it_was() {
         volume: None,
         volume_requested_at: Some("2026-11-24T08:00:00Z".parse().expect("a time")),
         endpoint: Some(endpoint()),
-        applied: Some(Fingerprint::from_stored("ab12")),
+        applied: Some(Digest::from_stored("ab12")),
     };
     let bare = InstanceRecord::default();
     lease.save_instance("shared-1", &bare).await.expect("saved");

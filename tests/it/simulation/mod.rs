@@ -6,6 +6,7 @@
 mod by_hand;
 mod control;
 mod laws;
+mod offline_laws;
 mod random_laws;
 mod safety_laws;
 mod servers;

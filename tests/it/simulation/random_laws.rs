@@ -11,7 +11,7 @@ use super::sim::{Ended, Kill, Sim, fleet, fleet_text, manifest};
 
 /// What a manifest may say of a tenant on the shared pool.
 #[derive(Debug, Clone)]
-struct Wish {
+pub struct Wish {
     name: &'static str,
     connections: u32,
     generation: u32,
@@ -40,12 +40,12 @@ fn wish(name: &'static str) -> impl Strategy<Value = Wish> {
 }
 
 /// Some of four tenants, in any order.
-fn wishes() -> impl Strategy<Value = Vec<Wish>> {
+pub fn wishes() -> impl Strategy<Value = Vec<Wish>> {
     let each = ["acme", "beta", "corp", "dent"].map(|name| proptest::option::weighted(0.8, wish(name)));
     each.prop_map(|all| all.into_iter().flatten().collect::<Vec<_>>()).prop_shuffle()
 }
 
-fn desired(wishes: &[Wish]) -> Desired {
+pub fn desired(wishes: &[Wish]) -> Desired {
     let mut text = fleet_text(&[]);
     for Wish { name, connections, generation, suspended, timeout, roles } in wishes {
         let timeout = timeout.map(|s| format!(", statementTimeout: {s}s")).unwrap_or_default();

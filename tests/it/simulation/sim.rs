@@ -13,8 +13,8 @@ use futures_util::future::{self, BoxFuture};
 use ogelnates::local::world::{At, Fault, Plan as RailwayPlan, Rule};
 use ogelnates::local::{Fate, InProcess};
 use ogelnates::manifest::{Desired, Source, load};
-use ogelnates::operator::{Bootstrapped, Door, Error, Ground, Reconciled, Timing, bootstrap, reconcile};
-use ogelnates::plan::Consent;
+use ogelnates::operator::{Bootstrapped, Door, Error, Ground, Reconciled, Timing, bootstrap, observe, reconcile};
+use ogelnates::plan::{Consent, Live};
 use ogelnates::railway::{Client, ClientConfig, HttpRequest, HttpResponse, Token, Transport, TransportError};
 use ogelnates::store::FleetRow;
 use ogelnates::tenancy::{CONTROL_SERVICE, Keyring, Secret};
@@ -232,20 +232,8 @@ impl Sim {
     ) -> Ended {
         let (railway, stop, clock) =
             (self.client(self.requests_made()), CancellationToken::new(), || self.now() + self.skew.get());
-        let row = self.place.borrow().clone().expect("bootstrapped");
-        let door = Door {
-            railway: &railway,
-            project: row.project,
-            environment: row.environment,
-            keys: &self.keys,
-            fleet: row.uid,
-            stop: &stop,
-            progress: &|line| self.hear(line, &stop),
-            clock: &clock,
-            timing: Timing::default(),
-            run: uuid::Uuid::nil(),
-            inside: false,
-        };
+        let progress = |line: &str| self.hear(line, &stop);
+        let door = self.door(&railway, &stop, &progress, &clock);
         let run = async {
             let loaded = self.control.take_lease_and_load().await;
             reconcile(&door, &self.control, &self.servers, (desired, consent), (loaded, None), agree).await
@@ -257,6 +245,36 @@ impl Sim {
             },
             () = self.calls.killed.notified() => Ended::Killed,
         }
+    }
+
+    fn door<'a>(
+        &'a self,
+        railway: &'a Client,
+        stop: &'a CancellationToken,
+        progress: &'a dyn Fn(&str),
+        clock: &'a dyn Fn() -> DateTime<Utc>,
+    ) -> Door<'a> {
+        let row = self.place.borrow().clone().expect("bootstrapped");
+        Door {
+            railway,
+            project: row.project,
+            environment: row.environment,
+            keys: &self.keys,
+            fleet: row.uid,
+            stop,
+            progress,
+            clock,
+            timing: Timing::default(),
+            run: uuid::Uuid::nil(),
+            inside: false,
+        }
+    }
+
+    /// What `o7s observe` would see.
+    pub async fn observe(&self) -> Live {
+        let (railway, stop, clock) = (self.client(self.requests_made()), CancellationToken::new(), || self.now());
+        let (_, control) = self.control.take_lease_and_load().await;
+        observe(&self.door(&railway, &stop, &|_| (), &clock), &self.servers, None, control).await.expect("seen")
     }
 
     /// The environment's id, once there is one.

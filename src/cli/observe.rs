@@ -1,0 +1,67 @@
+//! `o7s observe`: everything a plan needs to know of the world, as one JSON document without a secret. Changes nothing.
+
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::path::Path;
+
+use super::args::Input;
+use super::config;
+use super::load::load_desired;
+use super::progress::Progress;
+use super::report::Failure;
+use super::session::Session;
+use super::signals::Signals;
+use crate::manifest::Desired;
+use crate::operator::observe;
+use crate::plan::{Live, Observation};
+
+/// Some 2 kB a tenant: above this it is no observation of ours.
+const FILE_BYTES_MAX: u64 = 1 << 30;
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  o7s observe > live.json             where token and key are
+  o7s plan --live live.json           where they are not, as for a fork's pull request
+
+The document holds no password, no token and no value of a variable that o7s did not write.
+
+Exit codes: 0 observed, 4 refused, 7 unreachable, 65 invalid manifest, 77 not allowed")]
+pub struct ObserveArgs {
+    #[command(flatten)]
+    pub input: Input,
+}
+
+pub async fn run(args: ObserveArgs) -> Result<u8, Failure> {
+    let desired = load_desired(&args.input.files).map_err(Failure::Manifests)?;
+    let progress = Progress::new();
+    let live = look(&desired, &progress).await?;
+    progress.clear();
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    serde_json::to_writer(&mut out, &Observation::new(desired.fleet.name.clone(), live)).map_err(io::Error::from)?;
+    writeln!(out)?;
+    out.flush()?;
+    Ok(0)
+}
+
+/// Holds no lease: what is seen may be in the middle of another run's work.
+pub async fn look(desired: &Desired, progress: &Progress) -> Result<Live, Failure> {
+    let signals = Signals::listen()?;
+    let mut session = Session::open(config::from_environment()?, desired).await?;
+    let (row, control) = session.load().await?;
+    let place = session.place(row.as_ref(), desired).await?;
+    let railway = session.take_railway();
+    let show = |line: &str| progress.show(line);
+    let door = session.door(place, &signals.token, &show, std::time::Duration::ZERO);
+    Ok(observe(&door, &session.servers(), railway, control).await?)
+}
+
+/// What a file says instead, without environment or network.
+pub fn read(path: &Path, desired: &Desired) -> Result<Live, Failure> {
+    let at = |error| Failure::File { path: path.to_owned(), error };
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut bytes))
+        .map_err(|source| Failure::OpenFile { path: path.to_owned(), source })?;
+    Observation::read(&bytes).and_then(|observation| observation.of(&desired.fleet)).map_err(at)
+}
