@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::binaries::Binaries;
 use super::cluster_error::ClusterError;
+use super::freeze::thaw;
 use super::run_as::{RunAs, check_enterable};
 use crate::tenancy::Secret;
 
@@ -130,6 +131,8 @@ impl Cluster {
             self.reap();
             return Ok(());
         };
+        // One that a killed run of ours has halted hears nothing.
+        thaw(server.pid);
         // A server takes its file away some milliseconds before it ends, so the process itself is waited for.
         let data_dir = self.data_dir();
         for (signal, patience) in

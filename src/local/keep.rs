@@ -112,6 +112,16 @@ impl Keep {
         self.dir.join("volumes").join(environment).join(volume)
     }
 
+    pub fn backup(&self, id: &str) -> PathBuf {
+        self.dir.join("backups").join(id)
+    }
+
+    /// Folders of all backups that ever were, half-made ones too.
+    pub fn backups(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.dir.join("backups")).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect()
+    }
+
     /// Folders of all volumes that ever were, of those in their grave too.
     pub fn volumes(&self) -> Vec<PathBuf> {
         let below = |dir: &Path| -> Vec<PathBuf> {

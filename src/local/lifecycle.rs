@@ -1,5 +1,6 @@
 //! Up, down, status and faults of the local Railway on one data folder.
 
+use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -141,12 +142,17 @@ fn flatten(ended: Result<Result<(), Error>, tokio::task::JoinError>) -> Result<(
     ended.unwrap_or_else(|error| Err(Error::System(std::io::Error::other(error))))
 }
 
-/// Folders of volumes that are gone for good.
-fn remove_forgotten(live: &Live) {
-    let known: Vec<PathBuf> = live.volumes().iter().map(|(e, v)| live.keep.volume(e, v)).collect();
-    for folder in live.keep.volumes().iter().filter(|folder| !known.contains(folder)) {
+/// Folders of volumes and backups that are gone for good, but for those still being made.
+pub(super) fn remove_forgotten(live: &Live) {
+    let volumes: BTreeSet<PathBuf> = live.volumes().iter().map(|(e, v)| live.keep.volume(e, v)).collect();
+    let backups = live.backups();
+    let known = |folder: &PathBuf| {
+        volumes.contains(&folder.with_extension("")) || backups.contains(&folder.with_extension(""))
+    };
+    let there = [live.keep.volumes(), live.keep.backups()].concat();
+    for folder in there.iter().filter(|folder| !known(folder)) {
         if let Err(error) = std::fs::remove_dir_all(folder) {
-            warn!(%error, folder = %folder.display(), "a volume that is gone cannot be removed");
+            warn!(%error, folder = %folder.display(), "a volume or backup that is gone cannot be removed");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A local Railway that is being served: its gateway, saved after every change before anybody hears of it.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
@@ -13,7 +14,7 @@ use super::error::Error;
 use super::gateway::{Gateway, Headers, LocalResponse, unavailable};
 use super::keep::{Identity, Keep, State, random_seed};
 use super::ports;
-use super::world::{Caller, Container, Environment, Host, Id, Plan, Rule, World};
+use super::world::{Caller, Container, Environment, Host, Id, LogLine, Plan, Rule, Work, World};
 use crate::tenancy::CONTROL_SERVICE;
 
 /// A patch of ten services with a proxy each finds its ports without a pause.
@@ -152,6 +153,27 @@ impl Live {
         let missing = SPARE_PORTS - world.spare_ports.len();
         world.spare_ports.extend(ports::find(missing, &avoid)?);
         Ok(())
+    }
+
+    /// What the world waits for.
+    pub fn work(&self) -> Vec<(Id, Work)> {
+        self.gateway().world.work()
+    }
+
+    /// Lines of logs are no state that has to survive: the files they come from do.
+    pub fn logged(&self, deployment: &str, lines: Vec<LogLine>) {
+        if !lines.is_empty() {
+            self.gateway().world.logged(deployment, lines);
+        }
+    }
+
+    pub fn has_logs(&self, deployment: &str) -> bool {
+        self.gateway().world.has_logs(deployment)
+    }
+
+    /// Folders of backups the world knows.
+    pub fn backups(&self) -> BTreeSet<PathBuf> {
+        self.gateway().world.backups.keys().map(|id| self.keep.backup(id)).collect()
     }
 
     /// Volumes by their environment, of those in their grave too.

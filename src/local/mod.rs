@@ -3,8 +3,8 @@
 //!
 //! It never answers with an invented value: a field it does not simulate is an error that names it.
 //! Read: world (the state machine), resolve (schema fields over it), gateway (one request), in_process (all of it in
-//! memory); then lifecycle, keep, live, http around it, and servers (first_start, start_command), cluster and binaries
-//! for the Postgres servers behind its services.
+//! memory); then lifecycle, keep, live, http around it, and servers (first_start, start_command, log_tail), cluster and
+//! binaries for the Postgres servers behind its services; work (freeze) for what is done to their volumes.
 
 mod binaries;
 mod cluster;
@@ -12,6 +12,7 @@ mod cluster_error;
 mod counters;
 mod error;
 mod first_start;
+mod freeze;
 mod gateway;
 mod http;
 mod in_process;
@@ -19,6 +20,7 @@ mod keep;
 mod lifecycle;
 mod limits;
 mod live;
+mod log_tail;
 mod ports;
 mod process;
 mod published;
@@ -26,6 +28,7 @@ mod resolve;
 mod run_as;
 mod servers;
 mod start_command;
+mod work;
 pub mod world;
 
 #[cfg(test)]

@@ -20,9 +20,12 @@ use super::binaries::Binaries;
 use super::cluster::Cluster;
 use super::cluster_error::ClusterError;
 use super::first_start::first_start;
+use super::lifecycle::remove_forgotten;
 use super::live::Live;
+use super::log_tail::LogTail;
 use super::ports;
 use super::start_command;
+use super::work::Works;
 use super::world::{At, Container, Id};
 
 /// How long a server may take from its process to its first connection, recovery of a large log included.
@@ -74,14 +77,17 @@ impl Servers {
     /// Until `stop`; then ends every server and returns when they are gone.
     pub async fn run(self, stop: CancellationToken) {
         let (mut tasks, mut running) = (JoinSet::new(), BTreeMap::<At, Running>::new());
+        let mut works = Works::new(Arc::clone(&self.live), self.binaries.clone());
         let mut measured = Instant::now();
         while !stop.is_cancelled() {
             let wanted = self.live.containers(Utc::now());
             self.adjust(&wanted, &mut running, &mut tasks);
+            works.go_on();
             let accepting = |c: &Container| running.get(&c.at).is_some_and(|r| r.is(c) && r.accepting.load(Relaxed));
             self.ready.store(wanted.iter().all(accepting), Relaxed);
             if measured.elapsed() >= MEASURE {
                 self.measure(&wanted).await;
+                remove_forgotten(&self.live);
                 measured = Instant::now();
             }
             tokio::select! {
@@ -172,22 +178,37 @@ impl Job {
         let folder = self.live.keep.volume(&self.container.at.environment, &self.container.volume);
         let mut cluster = Cluster::open(self.binaries.clone(), &folder)?;
         let (deployment, starts) = (&self.container.deployment, self.container.starts);
+        let mut log = LogTail::new(&cluster.log_file(), self.live.has_logs(deployment));
         // The container has started; whether its Postgres ever listens is another matter, as on Railway.
         self.live.change(|world| world.container_started(deployment, starts, Utc::now()));
         let came_up = tokio::select! {
             () = stop.cancelled() => Ok(()),
             came_up = self.bring_up(&mut cluster) => came_up,
         };
+        self.live.logged(deployment, log.read());
         if came_up.is_ok() && !stop.is_cancelled() {
             self.accepting.store(true, Relaxed);
             info!(service = self.container.service_name, "its Postgres accepts connections");
-            watch(&cluster, stop).await;
+            self.watch(&cluster, &mut log, stop).await;
         }
         self.accepting.store(false, Relaxed);
         let said = cluster.log_tail();
-        cluster.stop().await?;
+        let stopped = cluster.stop().await;
+        self.live.logged(deployment, log.read());
+        stopped?;
         came_up?;
         if stop.is_cancelled() { Ok(()) } else { Err(ClusterError::Ended { dir: folder, said }) }
+    }
+
+    /// Until the server is gone or `stop`.
+    async fn watch(&self, cluster: &Cluster, log: &mut LogTail, stop: &CancellationToken) {
+        while cluster.process().is_some() {
+            self.live.logged(&self.container.deployment, log.read());
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = sleep(LOOK) => {}
+            }
+        }
     }
 
     async fn bring_up(&self, cluster: &mut Cluster) -> Result<(), ClusterError> {
@@ -224,16 +245,6 @@ fn in_full(error: &ClusterError) -> String {
     format!("{error}{}", cause.unwrap_or_default())
 }
 
-/// Until the server is gone or `stop`.
-async fn watch(cluster: &Cluster, stop: &CancellationToken) {
-    while cluster.process().is_some() {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = sleep(LOOK) => {}
-        }
-    }
-}
-
 /// Ends servers that a killed run left behind, whichever volume they are on.
 pub async fn stop_all(binaries: &Binaries, folders: Vec<PathBuf>) -> Result<(), ClusterError> {
     let mut tasks = JoinSet::new();
@@ -248,7 +259,7 @@ pub async fn stop_all(binaries: &Binaries, folders: Vec<PathBuf>) -> Result<(), 
 }
 
 /// Apparent size of the regular files, up to a bound of files; links are not followed.
-fn bytes_below(folder: &Path) -> u64 {
+pub(super) fn bytes_below(folder: &Path) -> u64 {
     let (mut folders, mut bytes, mut files) = (vec![folder.to_owned()], 0, 0);
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {

@@ -1,7 +1,7 @@
 //! The settings a Postgres start command asks for: `tini -g -- wrapper.sh postgres -p 5432 -c wal_level=logical`.
 
 /// What the container decides about itself and this machine decides here: where to listen, where files are.
-const OWN: [&str; 9] = [
+const OWN: [&str; 11] = [
     "listen_addresses",
     "port",
     "unix_socket_directories",
@@ -11,15 +11,21 @@ const OWN: [&str; 9] = [
     "ident_file",
     "external_pid_file",
     "logging_collector",
+    "log_line_prefix",
+    "log_timezone",
 ];
 
 /// A server here is one of many on a developer's machine; a start command that sets it wins.
 const SMALL: (&str, &str) = ("shared_buffers", "16MB");
 
+/// Log lines are read back by their time.
+const LOG_CLOCK: (&str, &str) = ("log_timezone", "UTC");
+
 /// The `-c name=value` and `--name=value` pairs of a start command, the later of two winning, with the local default.
 pub fn settings(command: Option<&str>) -> Vec<(String, String)> {
     let words = split(command.unwrap_or_default());
-    let mut found: Vec<(String, String)> = vec![(SMALL.0.into(), SMALL.1.into())];
+    let mut found: Vec<(String, String)> =
+        vec![(SMALL.0.into(), SMALL.1.into()), (LOG_CLOCK.0.into(), LOG_CLOCK.1.into())];
     let mut rest = words.iter();
     while let Some(word) = rest.next() {
         let pair = match word.as_str() {
@@ -69,14 +75,14 @@ mod tests {
 
     #[test]
     fn settings_are_read_in_every_way_postgres_takes_them() {
-        assert_eq!(pairs(""), "shared_buffers=16MB");
+        assert_eq!(pairs(""), "shared_buffers=16MB log_timezone=UTC");
         assert_eq!(
             pairs("tini -g -- wrapper.sh postgres -p 5432 -c listen_addresses='*' -c wal_level=logical"),
-            "shared_buffers=16MB wal_level=logical"
+            "shared_buffers=16MB log_timezone=UTC wal_level=logical"
         );
         assert_eq!(
             pairs("postgres -cwork_mem=8MB --max-connections=50"),
-            "shared_buffers=16MB work_mem=8MB max_connections=50"
+            "shared_buffers=16MB log_timezone=UTC work_mem=8MB max_connections=50"
         );
     }
 
@@ -86,7 +92,7 @@ mod tests {
             pairs(
                 r#"postgres -c "search_path=a, b" -c shared_buffers=64MB -c application_name=it\'s -c shared_buffers=32MB"#
             ),
-            "search_path=a, b application_name=it's shared_buffers=32MB"
+            "log_timezone=UTC search_path=a, b application_name=it's shared_buffers=32MB"
         );
     }
 }

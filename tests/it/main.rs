@@ -21,6 +21,8 @@ mod price_tables;
 #[cfg(feature = "local")]
 mod railway_client;
 #[cfg(feature = "local")]
+mod railway_ops;
+#[cfg(feature = "local")]
 mod real;
 #[cfg(feature = "local")]
 mod simulation;

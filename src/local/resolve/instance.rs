@@ -94,7 +94,11 @@ pub fn volume_instance(context: &Context<'_>, environment: &str, volume: &str, f
         "sizeMB" => json(instance.size_mb),
         "currentSizeMB" => json(instance.used_mb()),
         "createdAt" => json(time(instance.created_at)),
-        "state" => json(if instance.dies_at.is_some() { "DELETING" } else { "READY" }),
+        "state" => json(match instance {
+            _ if instance.dies_at.is_some() => "DELETING",
+            _ if instance.restoring => "RESTORING",
+            _ => "READY",
+        }),
         "isPendingDeletion" => json(instance.dies_at.is_some()),
         "deletedAt" | "externalId" => null(),
         _ => Ok(Answer::Absent),

@@ -3,10 +3,12 @@
 //! Read: args, page, query, mutation, then one file a kind of object.
 
 mod args;
+mod backups;
 mod change_set;
 mod deployment;
 mod environment;
 mod instance;
+mod logs;
 mod mutation;
 mod network;
 mod notifications;

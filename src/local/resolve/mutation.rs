@@ -2,7 +2,7 @@
 //! `data` is null although those before it have taken effect.
 
 use super::args::Args;
-use super::{Answer, Context, Ran, Refusal, Resolved, change_set, network, notifications, writes};
+use super::{Answer, Context, Ran, Refusal, Resolved, backups, change_set, network, notifications, writes};
 
 pub fn field(context: &Context<'_>, field: &str, alias: &str, args: &Args) -> Resolved {
     let answer = match &context.failing_alias {
@@ -34,6 +34,10 @@ fn run(context: &Context<'_>, field: &str, args: &Args) -> Resolved {
         "volumeCreate" => writes::create_volume(context, args),
         "volumeUpdate" => writes::rename_volume(context, args),
         "volumeInstanceUpdate" => writes::attach_volume(context, args),
+        "volumeInstanceBackupCreate" => backups::create(context, args),
+        "volumeInstanceBackupDelete" => backups::delete(context, args),
+        "volumeInstanceBackupRestore" => backups::restore(context, args),
+        "volumeInstanceBackupScheduleUpdate" => backups::schedule(context, args),
         "volumeDelete" => writes::delete_volume(context, args),
         "tcpProxyCreate" => network::create_proxy(context, args),
         "tcpProxyDelete" => network::delete_proxy(context, args),

@@ -5,7 +5,9 @@ use serde_json::{Value, json};
 use super::args::Args;
 use super::deployment::{events, newest_first};
 use super::page::page;
-use super::{Answer, Context, Object, Refusal, Resolved, change_set, json, network, notifications, project};
+use super::{
+    Answer, Context, Object, Refusal, Resolved, backups, change_set, json, logs, network, notifications, project,
+};
 use crate::local::world::{At, Caller, Deployment, VariableScope, WORKSPACE_NAME};
 
 pub fn field(context: &Context<'_>, field: &str, args: &Args) -> Resolved {
@@ -92,6 +94,12 @@ fn of_service(context: &Context<'_>, field: &str, args: &Args) -> Resolved {
             Ok(Answer::One(Object::Deployment { at, id }))
         }
         "deployments" => deployments(context, args),
+        "deploymentLogs" => logs::of_deployment(context, args),
+        "buildLogs" => logs::of_build(context, args),
+        "environmentLogs" => logs::of_environment(context, args),
+        "volumeInstanceBackupList" => backups::list(context, args),
+        "volumeInstanceBackupScheduleList" => backups::schedules(context, args),
+        "workflowStatus" => backups::workflow(context, args),
         "variables" => variables(context, args, !args.flag("unrendered")),
         "variablesForServiceDeployment" => variables(context, args, true),
         _ => Ok(Answer::Absent),

@@ -6,12 +6,14 @@
 //! sleep, proxies, faults, then the rest.
 
 mod applies;
+mod backups;
 mod blob;
 mod change_set;
 mod deployments;
 mod events;
 mod faults;
 mod instance_limits;
+mod logs;
 mod model;
 mod notifications;
 mod patch;
@@ -24,6 +26,7 @@ mod sleep;
 mod variables;
 mod volumes;
 mod walk;
+mod workflows;
 
 #[cfg(test)]
 mod change_set_tests;
@@ -42,9 +45,11 @@ use serde::{Deserialize, Serialize};
 use super::error::Refusal;
 
 pub use applies::{Apply, NewApply};
+pub use backups::{Backup, Schedule, ScheduleKind, VolumePlace};
 pub use blob::{masked, replicas};
 pub use deployments::Container;
 pub use faults::{DeployTrouble, Fault, Faults, RULES_MAX, Rule};
+pub use logs::{LogFilter, LogLine, Logs};
 pub use model::{
     At, Caller, DEFAULT_REGION, Deployment, Environment, Id, Mount, Patch, Project, Service, ServiceInstance,
     Snapshot, Status, Step, TcpProxy, Token, Volume, VolumeInstance,
@@ -56,6 +61,7 @@ pub use proxies::id_beside;
 pub use services::NewService;
 pub use variables::VariableScope;
 pub use volumes::{NewVolume, Placement};
+pub use workflows::{Work, Workflow, WorkflowState};
 
 /// Names Railway's user and workspace have here.
 pub const USER_NAME: &str = "local";
@@ -90,12 +96,20 @@ pub struct World {
     pub services: BTreeMap<Id, Service>,
     pub volumes: BTreeMap<Id, Volume>,
     #[serde(default)]
+    pub backups: BTreeMap<Id, Backup>,
+    /// Oldest first.
+    #[serde(default)]
+    pub workflows: Vec<Workflow>,
+    #[serde(default)]
     pub notification_rules: Vec<NotificationRule>,
     /// Ports kept for services that do not exist yet, by name.
     pub reserved_ports: BTreeMap<String, u16>,
     /// Free ports the host has found; it brings more as they are used.
     #[serde(skip)]
     pub spare_ports: Vec<u16>,
+    /// Shared, because a preview works on a copy of the world.
+    #[serde(skip)]
+    pub logs: std::sync::Arc<Logs>,
     #[serde(skip)]
     pub faults: Faults,
 }
@@ -114,9 +128,12 @@ impl World {
             environments: BTreeMap::new(),
             services: BTreeMap::new(),
             volumes: BTreeMap::new(),
+            backups: BTreeMap::new(),
+            workflows: Vec::new(),
             notification_rules: Vec::new(),
             reserved_ports: BTreeMap::new(),
             spare_ports: Vec::new(),
+            logs: Default::default(),
             faults: Faults::default(),
         };
         world.user = world.new_id();
@@ -231,6 +248,7 @@ impl World {
             moved |= self.drop_proxies(&id, now);
             moved |= self.close_graves(&id, now);
         }
+        moved |= self.work_by_time(now) | self.keep_backups(now);
         self.crash_on_order(now) | self.redeploy_on_order(now) | moved
     }
 }

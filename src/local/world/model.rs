@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::applies::Apply;
+use super::backups::Schedule;
 use super::faults::DeployTrouble;
 
 /// Railway's ids are opaque texts; the types in `tenancy` are for those we manage, here they are all alike.
@@ -136,6 +137,11 @@ pub struct VolumeInstance {
     pub dies_at: Option<DateTime<Utc>>,
     /// A server has initialised its data folder here: passwords of later variables have no effect.
     pub initialised: bool,
+    /// Its data is being put back from a backup.
+    #[serde(default)]
+    pub restoring: bool,
+    #[serde(default)]
+    pub schedules: Vec<Schedule>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

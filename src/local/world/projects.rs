@@ -137,6 +137,8 @@ impl World {
                 created_at: now,
                 visible_at: self.seen_from(now),
                 initialised: false,
+                restoring: false,
+                schedules: Vec::new(),
                 ..old.clone()
             };
             fork.volume_instances.insert(volume.clone(), copy);

@@ -88,6 +88,11 @@ impl World {
     /// `pgdata` for a Postgres mount, else two words; unique in the project.
     fn volume_name(&mut self, project: &str, mount_path: &str) -> String {
         let base = if mount_path.contains("postgres") { "pgdata".into() } else { self.invented_name() };
+        self.free_volume_name(project, base)
+    }
+
+    /// `base`, or with the first number that makes it unique in the project.
+    pub(super) fn free_volume_name(&self, project: &str, base: String) -> String {
         let taken = |name: &str| self.volumes.values().any(|v| v.project == project && v.name == name);
         if !taken(&base) {
             return base;
@@ -117,6 +122,8 @@ impl World {
             visible_at: self.seen_from(now),
             dies_at: None,
             initialised: false,
+            restoring: false,
+            schedules: Vec::new(),
         };
         let region = instance.region.clone();
         let there = self.environment_mut(environment)?;
