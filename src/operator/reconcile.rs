@@ -108,6 +108,9 @@ async fn bookkeeping<C: Control>(
     live: &Live,
     fleet: Option<FleetRow>,
 ) -> Result<(), Error> {
+    if desired.fleet.paused {
+        return Ok(());
+    }
     for router in desired.routers.values().filter(|router| !router.paused) {
         let (name, spec) = (router.name.as_str(), router_spec(router));
         if live.control.routers.get(name) != Some(&spec) {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::change::{DatabaseChange, DeletionIntent, VariableValue};
 use super::code::Code;
+use super::held::Held;
 use super::live::Placement;
 use super::spec::{ServicePatchSpec, ServiceSpec};
 use crate::cost::Nanos;
@@ -36,7 +37,9 @@ pub struct Plan {
     pub guard: Option<GuardTrip>,
     /// Live, absent from the manifests, kept.
     pub retained: Vec<String>,
-    pub paused: Vec<String>,
+    /// Left alone because their manifests say so; what waits is shown.
+    #[serde(default)]
+    pub held: Vec<Held>,
     pub warnings: Vec<String>,
     pub unchanged: Unchanged,
     pub price: PriceChange,

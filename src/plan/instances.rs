@@ -42,17 +42,19 @@ pub(super) fn was_deployed(service: &ServiceLive) -> bool {
 pub(super) fn plan(draft: &mut Draft<'_>, wanted: &BTreeSet<InstanceName>) {
     for name in wanted {
         let status = match draft.desired.pools.get(&name.pool()) {
-            Some(pool) if pool.paused => paused(draft, name),
+            Some(pool) if draft.is_paused(pool.paused) => as_it_is(draft, name),
             Some(pool) => plan_one(draft, pool, name),
             // Its pool is gone from the manifests: kept as it is, its tenants are retained.
-            None => paused(draft, name),
+            None => {
+                draft.plan.retained.push(format!("instance/{name}: its pool is in no manifest, kept as it is"));
+                as_it_is(draft, name)
+            }
         };
         draft.instances.insert(name.clone(), status);
     }
 }
 
-fn paused<'a>(draft: &mut Draft<'a>, name: &InstanceName) -> Status<'a> {
-    draft.plan.paused.push(format!("instance/{name}"));
+fn as_it_is<'a>(draft: &Draft<'a>, name: &InstanceName) -> Status<'a> {
     let why = format!("instance {name} is paused or its pool is not in the manifests");
     match draft.live.instances.get(name) {
         Some(InstanceState::Awake(server)) => Status::Awake(server),

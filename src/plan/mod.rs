@@ -1,7 +1,7 @@
 //! Decides: `plan(desired, live)` is a pure function whose value is printed, saved, reviewed, priced and carried out.
 //! It never reads a file, a clock or a network, and no secret enters a plan.
 //! Read: live (what is), action and change (what a plan is made of), planner, then instances, place, tenants (with
-//! compare, ceilings, route and cause), publish, renamed, removals and preflight (how it is decided), safety (a second
+//! compare, ceilings, route, suspended and cause), publish, renamed, removals, held and preflight (how it is decided), safety (a second
 //! opinion), text.
 
 mod action;
@@ -11,6 +11,7 @@ mod change;
 mod code;
 mod compare;
 mod error;
+mod held;
 mod instances;
 mod live;
 mod observation;
@@ -25,6 +26,7 @@ mod route;
 mod routers;
 mod safety;
 mod spec;
+mod suspended;
 mod tenants;
 mod text;
 
@@ -35,6 +37,7 @@ pub use action::{
 pub use change::{DatabaseChange, DeletionIntent, VariableValue};
 pub use code::Code;
 pub use error::Error;
+pub use held::{Held, HeldBy};
 pub use instances::{control_step, patch_for, spec_digest, whole};
 pub use live::{
     ControlLive, DatabaseLive, Deployment, InstanceRecord, InstanceState, Live, Ownership, PendingDeletion,

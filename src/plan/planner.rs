@@ -7,11 +7,12 @@ use chrono::NaiveDate;
 use super::action::{Action, FORMAT_VERSION, Plan, PriceChange, Problem, Unchanged};
 use super::cause::placement_cause;
 use super::code::Code;
+use super::held::{self, is_suspended};
 use super::instances::{self, Status};
-use super::live::{InstanceState, Live};
+use super::live::{InstanceState, Live, Placement};
 use super::place::{self, Place, Placer};
 use super::spec::{RESERVED_CONNECTIONS, derived_max_connections, max_connections_of};
-use super::{preflight, publish, removals, renamed, tenants};
+use super::{preflight, publish, removals, renamed, suspended, tenants};
 use crate::manifest::{DeletionPolicy, Desired, Origin, Tenant, TenantState};
 use crate::tenancy::{InstanceName, TenantId};
 
@@ -30,10 +31,22 @@ pub(super) struct Draft<'a> {
     pub instances: BTreeMap<InstanceName, Status<'a>>,
     /// Instances whose service is made by this plan: whatever address is remembered of them is another one's.
     pub remade: BTreeSet<InstanceName>,
+    /// Nothing is held: planned only to show what waits.
+    pub thawed: bool,
     pub plan: Plan,
 }
 
 impl Draft<'_> {
+    pub fn is_paused(&self, paused: bool) -> bool {
+        paused && !self.thawed
+    }
+
+    /// Of a suspended tenant only the suspension is carried out, once what its name stands for is settled.
+    pub fn is_held(&self, tenant: &Tenant) -> bool {
+        let settled = !self.live.control.deletions.contains_key(&tenant.name);
+        self.is_paused(tenant.paused || (is_suspended(tenant) && settled))
+    }
+
     pub fn act(&mut self, action: Action) {
         self.plan.actions.push(action);
     }
@@ -49,12 +62,19 @@ pub(super) fn problem(code: Code, address: String, message: String, help: &str, 
 
 /// The same inputs give the same plan; no clock, no network, no key: what live values are was told when they were read.
 pub fn plan(desired: &Desired, live: &Live, consent: &Consent) -> Plan {
-    let (instances, remade) = (BTreeMap::new(), BTreeSet::new());
-    let mut draft = Draft { desired, live, consent, instances, remade, plan: empty(desired, live) };
-    if desired.fleet.paused {
-        draft.plan.paused.push(format!("fleet/{}", desired.fleet.name));
-        return draft.plan;
+    let draft = |thawed| {
+        let (instances, remade) = (BTreeMap::new(), BTreeSet::new());
+        Draft { desired, live, consent, instances, remade, thawed, plan: empty(desired, live) }
+    };
+    let mut plan = if desired.fleet.paused { empty(desired, live) } else { decide(draft(false)) };
+    if held::any(desired) {
+        held::show(&mut plan, desired, &decide(draft(true)));
     }
+    plan
+}
+
+fn decide(mut draft: Draft<'_>) -> Plan {
+    let (desired, live) = (draft.desired, draft.live);
     let (remembered, renamed) = (place::remembered(live), renamed::found(live));
     let mut placer = placer(desired, live);
     for (tenant, places) in &remembered {
@@ -71,25 +91,28 @@ pub fn plan(desired: &Desired, live: &Live, consent: &Consent) -> Plan {
     let present = |tenant: &&Tenant| tenant.state == TenantState::Present && !is_rename(tenant);
     for tenant in desired.tenants.values().filter(present) {
         let known = remembered.get(&tenant.name).map_or(&[][..], Vec::as_slice);
+        if known.is_empty() && draft.is_held(tenant) {
+            continue;
+        }
         let place = match renamed::database(live, &renamed, &tenant.name, known.first()) {
             Some(found) => Place::Renamed(found.clone()),
             None => place_of(tenant, known, &mut placer),
         };
         places.insert(&tenant.name, place);
     }
-    for pool in desired.pools.values().filter(|pool| !pool.paused) {
+    for pool in desired.pools.values().filter(|pool| !draft.is_paused(pool.paused)) {
         placer.fill_to_minimum(pool);
     }
     let wanted: BTreeSet<InstanceName> = placer.instances().cloned().collect();
     instances::plan(&mut draft, &wanted);
     for tenant in desired.tenants.values() {
-        if tenant.paused {
-            draft.plan.paused.push(format!("tenant/{}", tenant.name));
+        if draft.is_paused(tenant.paused) {
+            continue;
         } else if is_rename(tenant) {
             refuse_rename(&mut draft, tenant);
         } else if let Some(place) = places.get(&tenant.name) {
             plan_tenant(&mut draft, tenant, place);
-        } else {
+        } else if tenant.state == TenantState::Absent {
             let known = remembered.get(&tenant.name).map_or(&[][..], Vec::as_slice);
             let condemned = tenant.deletion_policy == DeletionPolicy::Delete;
             match renamed::database(live, &renamed, &tenant.name, known.first()).filter(|_| condemned) {
@@ -134,6 +157,11 @@ fn plan_tenant(draft: &mut Draft<'_>, tenant: &Tenant, place: &Place) {
     let address = format!("tenant/{}", tenant.name);
     let cause = placement_cause(tenant, draft.desired);
     match place {
+        Place::Remembered(placement) if draft.is_held(tenant) => suspended::plan(draft, tenant, placement),
+        Place::Elsewhere { is, .. } if draft.is_held(tenant) => {
+            let placement = Placement { instance: is.clone(), database: tenant.name.to_string() };
+            suspended::plan(draft, tenant, &placement);
+        }
         Place::Remembered(placement) => tenants::plan(draft, tenant, placement, true),
         Place::Chosen(placement) => tenants::plan(draft, tenant, placement, false),
         Place::Elsewhere { is, wanted } => draft.refuse(problem(
@@ -232,7 +260,7 @@ fn empty(desired: &Desired, live: &Live) -> Plan {
         breaches: Vec::new(),
         guard: None,
         retained: Vec::new(),
-        paused: Vec::new(),
+        held: Vec::new(),
         warnings,
         unchanged: Unchanged::default(),
         price: PriceChange::default(),

@@ -15,7 +15,10 @@ use crate::manifest::{Publish, Tenant};
 use crate::tenancy::{Credential, TenantId};
 
 pub(super) fn plan(draft: &mut Draft<'_>, places: &BTreeMap<&TenantId, Place>) {
-    for tenant in draft.desired.tenants.values().filter(|tenant| !tenant.paused) {
+    for tenant in draft.desired.tenants.values() {
+        if draft.is_held(tenant) {
+            continue;
+        }
         let Some(Place::Remembered(place) | Place::Chosen(place)) = places.get(&tenant.name) else { continue };
         if is_held_back(draft, &tenant.name) {
             continue;

@@ -11,6 +11,7 @@ use super::code::Code;
 use super::instances::{Status, field};
 use super::live::{PendingDeletion, Placement};
 use super::planner::{Draft, problem};
+use super::suspended::lock_out;
 use crate::manifest::{DeletionPolicy, RemovalGuard, Tenant};
 use crate::tenancy::{RouteState, TenantId};
 
@@ -59,20 +60,6 @@ fn route_retired(draft: &mut Draft<'_>, tenant: &Tenant) -> bool {
         step: Step::Route { route: Box::new(retired) },
     });
     true
-}
-
-/// Changes that lock the tenant's roles out of a database that stays.
-fn lock_out(draft: &Draft<'_>, tenant: &Tenant, place: &Placement) -> Vec<Change> {
-    let Some(Status::Awake(server)) = draft.instances.get(&place.instance) else { return Vec::new() };
-    let marked = server.roles.values().filter(|role| role.can_login).filter_map(|role| role.mark.as_ref());
-    let mut changes: Vec<Change> = marked
-        .filter(|mark| mark.tenant == tenant.name)
-        .map(|mark| Change::SetLogin { tenant: tenant.name.clone(), role: mark.role.clone(), login: false })
-        .collect();
-    if !changes.is_empty() {
-        changes.push(Change::EndConnections { database: place.database.clone() });
-    }
-    changes
 }
 
 fn retire(draft: &mut Draft<'_>, tenant: &Tenant, place: &Placement) {

@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 
 use super::action::{Plan, Step};
-use super::change::DatabaseChange as Change;
+use super::change::{DatabaseChange as Change, VariableValue};
 use super::live::{InstanceState, Live, Ownership};
 use crate::manifest::{DeletionPolicy, Desired, TenantState};
-use crate::tenancy::{InstanceName, OWNER_VARIABLE, RouteState, TenantId};
+use crate::tenancy::{Credential, InstanceName, OWNER_VARIABLE, RouteState, TenantId};
 
 /// Why the plan must not run; empty when it may.
 pub fn check(plan: &Plan, desired: &Desired, live: &Live) -> Vec<String> {
@@ -31,6 +31,7 @@ pub fn check(plan: &Plan, desired: &Desired, live: &Live) -> Vec<String> {
             Step::Publish { service_name, variable, .. } => undeclared_variable(desired, service_name, variable),
             Step::Forget { tenant, dropped } => forgets_too_early(desired, live, tenant, *dropped),
         };
+        let bad = bad.or_else(|| touches_held(desired, live, &action.step));
         found.extend(bad.map(|text| format!("{}: {text}", action.address)));
     }
     found
@@ -101,6 +102,43 @@ fn route_leads_nowhere(plan: &Plan, live: &Live, instance: &InstanceName, state:
     let known = live.control.instances.get(instance.as_str()).is_some_and(|record| record.endpoint.is_some());
     (state == RouteState::Active && !made && !known)
         .then(|| format!("would route to {instance}, whose address nobody knows"))
+}
+
+/// A paused object is changed in nothing, a suspended tenant in nothing but that.
+fn touches_held(desired: &Desired, live: &Live, step: &Step) -> Option<String> {
+    if desired.fleet.paused {
+        return Some("would change a paused fleet".into());
+    }
+    let pool = match step {
+        Step::Instance(step) => InstanceName::parse(&step.spec.name).ok().map(|name| name.pool()),
+        Step::Server { instance, .. } => Some(instance.pool()),
+        _ => None,
+    };
+    if let Some(pool) = pool.and_then(|name| desired.pools.get(&name)).filter(|pool| pool.paused) {
+        return Some(format!("would change the paused pool {}", pool.name));
+    }
+    let (tenant, locks) = match step {
+        Step::Tenant(step) => {
+            let locks = |change: &Change| {
+                matches!(change, Change::SetLogin { login: false, .. } | Change::EndConnections { .. })
+            };
+            (&step.tenant, step.changes.iter().all(locks))
+        }
+        Step::Route { route } => (&route.tenant, route.state == RouteState::Suspended),
+        Step::Publish { value: VariableValue::Url { credential: Credential::Tenant { tenant, .. }, .. }, .. } => {
+            (tenant, false)
+        }
+        Step::Forget { tenant, .. } => (tenant, false),
+        _ => return None,
+    };
+    let manifest = desired.tenants.get(tenant)?;
+    let settling = live.control.deletions.contains_key(tenant);
+    let suspended = manifest.suspended && manifest.state == TenantState::Present && !settling;
+    match (manifest.paused, suspended && !locks) {
+        (true, _) => Some(format!("would change the paused tenant {tenant}")),
+        (false, true) => Some(format!("would change more of the suspended tenant {tenant} than its suspension")),
+        (false, false) => None,
+    }
 }
 
 fn undeclared_variable(desired: &Desired, service: &str, variable: &str) -> Option<String> {

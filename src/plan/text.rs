@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::action::{Action, Plan, Problem, Summary};
+use super::held::Held;
 
 /// More objects than this with one reason are shown as three and a count.
 const SHOWN_ALL_MAX: usize = 20;
@@ -16,23 +17,10 @@ pub fn render(plan: &Plan, verbose: bool) -> String {
     let etag: String = plan.etag.chars().take(8).collect();
     let _ = writeln!(out, "fleet {}  project {}/{}  etag {etag}", plan.fleet, plan.project, plan.environment);
     for group in groups(&plan.actions) {
-        let shown = if verbose || group.len() <= SHOWN_ALL_MAX { group.len() } else { SHOWN_OF_MANY };
-        for action in &group[..shown] {
-            render_action(&mut out, action);
-        }
-        if shown < group.len() {
-            let (more, like) = (group.len() - shown, &group[0]);
-            let kind = like.address.split('/').next().unwrap_or_default();
-            let _ = writeln!(
-                out,
-                "{} … and {more} more of {kind} ({}); -v shows them",
-                like.symbol.as_str(),
-                like.reason.text
-            );
-        }
+        render_group(&mut out, &group, verbose);
     }
     listed(&mut out, "=", &plan.retained, verbose);
-    listed(&mut out, "paused", &plan.paused, verbose);
+    held(&mut out, &plan.held, verbose);
     for warning in &plan.warnings {
         let _ = writeln!(out, "warning: {warning}");
     }
@@ -68,6 +56,23 @@ fn groups(actions: &[Action]) -> Vec<Vec<&Action>> {
     groups.into_values().collect()
 }
 
+fn render_group(out: &mut String, group: &[&Action], verbose: bool) {
+    let shown = if verbose || group.len() <= SHOWN_ALL_MAX { group.len() } else { SHOWN_OF_MANY };
+    for action in &group[..shown] {
+        render_action(out, action);
+    }
+    if shown < group.len() {
+        let (more, like) = (group.len() - shown, &group[0]);
+        let kind = like.address.split('/').next().unwrap_or_default();
+        let _ = writeln!(
+            out,
+            "{} … and {more} more of {kind} ({}); -v shows them",
+            like.symbol.as_str(),
+            like.reason.text
+        );
+    }
+}
+
 fn render_action(out: &mut String, action: &Action) {
     let (symbol, address) = (action.symbol.as_str(), &action.address);
     let _ = writeln!(out, "{symbol} {address}  ({})  {}", action.reason.text, action.cause);
@@ -75,6 +80,32 @@ fn render_action(out: &mut String, action: &Action) {
     for field in &action.fields {
         let show = |value: &Option<String>| value.clone().unwrap_or_else(|| "(none)".into());
         let _ = writeln!(out, "    {:width$}  {} -> {}", field.path, show(&field.old), show(&field.new));
+    }
+}
+
+/// What waits is shown under the object it waits for.
+fn held(out: &mut String, all: &[Held], verbose: bool) {
+    let shown = if verbose || all.len() <= SHOWN_ALL_MAX { all.len() } else { SHOWN_OF_MANY };
+    for Held { address, why, cause, pending, problems } in &all[..shown] {
+        let waits = match pending.len() {
+            0 => "nothing is pending".to_owned(),
+            1 => "1 change is pending".to_owned(),
+            many => format!("{many} changes are pending"),
+        };
+        let _ = writeln!(out, "{} {address}  ({waits})  {cause}", why.as_str());
+        let mut block = String::new();
+        for group in groups(pending) {
+            render_group(&mut block, &group, verbose);
+        }
+        for problem in problems {
+            block.push_str(&render_problem("in its way", problem));
+        }
+        for line in block.lines() {
+            let _ = writeln!(out, "  {line}");
+        }
+    }
+    if shown < all.len() {
+        let _ = writeln!(out, "held … and {} more", all.len() - shown);
     }
 }
 
@@ -124,7 +155,7 @@ fn price_line(plan: &Plan) -> String {
 pub fn summary_line(plan: &Plan) -> String {
     let Summary { create, update, replace, delete, drift, retained, unchanged } = plan.summary();
     let nothing = plan.actions.is_empty() && plan.refused.is_empty() && plan.blocked.is_empty() && !plan.is_stopped();
-    if nothing && retained == 0 {
+    if nothing && retained == 0 && plan.held.iter().all(Held::is_quiet) {
         return format!("No changes. {} tenants match.\n", plan.unchanged.tenants);
     }
     format!(

@@ -6,6 +6,7 @@
 mod by_hand;
 mod control;
 mod laws;
+mod life_laws;
 mod offline_laws;
 mod random_laws;
 mod safety_laws;
