@@ -53,12 +53,15 @@ impl Item {
 
 /// Errors that concern the token or the line and not one object: the run ends.
 pub(super) fn ends_the_run(error: &railway::Error) -> bool {
-    use railway::Error::{BadEndpoint, EdgeBlock, RateLimited, TokenElsewhere, Unauthorized, Unreachable};
+    use railway::Error::{
+        BadEndpoint, EdgeBlock, RateLimited, ShareSpent, TokenElsewhere, Unauthorized, Unreachable,
+    };
     matches!(
         error,
         BadEndpoint { .. }
             | EdgeBlock { .. }
             | RateLimited { .. }
+            | ShareSpent { .. }
             | TokenElsewhere { .. }
             | Unauthorized { .. }
             | Unreachable { .. }

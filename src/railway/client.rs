@@ -234,6 +234,7 @@ impl Client {
                 let again_in = wait.for_;
                 return Err(match wait.why {
                     Why::RateLimit => Error::RateLimited { operation, again_in },
+                    Why::Share => Error::ShareSpent { operation, again_in },
                     Why::Edge { status } => Error::EdgeBlock { operation, status, again_in },
                 });
             }

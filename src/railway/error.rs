@@ -14,6 +14,9 @@ pub enum Error {
     TokenElsewhere { project: String, environment: String, wanted: String },
     #[error("Railway's rate limit leaves no request for {operation} for another {} s", seconds(*again_in))]
     RateLimited { operation: &'static str, again_in: Duration },
+    /// Railway would take it: we keep to our share of the token's hour.
+    #[error("o7s has spent its share of the token's hourly requests: {operation} has to wait another {} s", seconds(*again_in))]
+    ShareSpent { operation: &'static str, again_in: Duration },
     /// The proxy in front of Railway's API answered in its place, so nothing was carried out.
     #[error("Railway's edge turned {operation} away with HTTP {status}")]
     EdgeBlock { operation: &'static str, status: u16, again_in: Duration },
@@ -55,6 +58,11 @@ impl Error {
             Error::RateLimited { again_in, .. } => {
                 format!("run again in {} s; a larger Railway plan has a larger hourly limit", seconds(*again_in))
             }
+            Error::ShareSpent { again_in, .. } => format!(
+                "run again in {} s; o7s sends at most half of what the Railway plan allows in an hour, and leaves the last \
+                 twentieth to others: look what else uses this token",
+                seconds(*again_in)
+            ),
             Error::EdgeBlock { again_in, .. } => format!(
                 "run again in {} s; if it stays, look whether a firewall or proxy stands before O7S_RAILWAY_URL",
                 seconds(*again_in)
@@ -83,7 +91,7 @@ impl Error {
             Error::BadEndpoint { .. } => 64,
             Error::PlanLimit { .. } => 5,
             Error::RateLimited { .. } | Error::EdgeBlock { .. } | Error::Unreachable { .. } => 7,
-            Error::TooQuickly { .. } | Error::Lost { .. } => 7,
+            Error::ShareSpent { .. } | Error::TooQuickly { .. } | Error::Lost { .. } => 7,
             Error::Unauthorized { .. } | Error::TokenElsewhere { .. } => 77,
             Error::NameTaken { .. } | Error::NotFound { .. } | Error::Refused { .. } => 1,
             Error::BadAnswer { .. } | Error::Incomplete { .. } => 1,
