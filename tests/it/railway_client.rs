@@ -201,7 +201,7 @@ async fn what_had_no_effect_is_repeated_and_doubles_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_spent_hour_of_the_plan_is_waited_for_or_told() {
+async fn a_spent_share_of_the_hour_is_waited_for_or_told() {
     let shop = Shop::open(Plan::Free).await;
     let mut last = Ok(String::new());
     for _ in 0..200 {
@@ -210,8 +210,8 @@ async fn a_spent_hour_of_the_plan_is_waited_for_or_told() {
             break;
         }
     }
-    let Err(error @ Error::RateLimited { again_in, .. }) = last else { panic!("{last:?}") };
-    assert_eq!((error.exit_code(), shop.client.requests().total()), (7, 100));
+    let Err(error @ Error::ShareSpent { again_in, .. }) = last else { panic!("{last:?}") };
+    assert_eq!((error.exit_code(), shop.client.requests().total()), (7, 50), "half of what Free allows");
     tokio::time::sleep(again_in).await;
     assert!(shop.client.poll_etag(&shop.environment).await.is_ok());
 }
