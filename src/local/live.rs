@@ -14,7 +14,7 @@ use super::error::Error;
 use super::gateway::{Gateway, Headers, LocalResponse, unavailable};
 use super::keep::{Identity, Keep, State, random_seed};
 use super::ports;
-use super::world::{Caller, Container, Environment, Host, Id, LogLine, Plan, Rule, Work, World};
+use super::world::{At, Caller, Container, Environment, Host, Id, LogLine, Plan, Rule, Work, World};
 use crate::tenancy::CONTROL_SERVICE;
 
 /// A patch of ten services with a proxy each finds its ports without a pause.
@@ -165,6 +165,11 @@ impl Live {
         if !lines.is_empty() {
             self.gateway().world.logged(deployment, lines);
         }
+    }
+
+    /// The service sent something. Every second of it is not worth a write of the state.
+    pub fn sent(&self, at: &At, when: DateTime<Utc>) {
+        self.gateway().world.sent(at, when);
     }
 
     pub fn has_logs(&self, deployment: &str) -> bool {

@@ -3,13 +3,14 @@
 //!
 //! It never answers with an invented value: a field it does not simulate is an error that names it.
 //! Read: world (the state machine), resolve (schema fields over it), gateway (one request), in_process (all of it in
-//! memory); then lifecycle, keep, live, http around it, and servers (first_start, start_command, log_tail), cluster and
-//! binaries for the Postgres servers behind its services; work (freeze) for what is done to their volumes.
+//! memory); then lifecycle, keep, live, http around it; servers (server_life, first_start, start_command, doorway,
+//! log_tail), cluster and binaries for the Postgres servers behind its services; work (freeze) for their volumes.
 
 mod binaries;
 mod cluster;
 mod cluster_error;
 mod counters;
+mod doorway;
 mod error;
 mod first_start;
 mod freeze;
@@ -26,6 +27,7 @@ mod process;
 mod published;
 mod resolve;
 mod run_as;
+mod server_life;
 mod servers;
 mod start_command;
 mod work;

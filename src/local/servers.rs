@@ -14,28 +14,24 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::binaries::Binaries;
 use super::cluster::Cluster;
 use super::cluster_error::ClusterError;
-use super::first_start::first_start;
 use super::lifecycle::remove_forgotten;
 use super::live::Live;
-use super::log_tail::LogTail;
-use super::ports;
-use super::start_command;
+use super::server_life::{Ended, Job};
 use super::work::Works;
 use super::world::{At, Container, Id};
 
 /// How long a server may take from its process to its first connection, recovery of a large log included.
 pub const START_MAX: Duration = Duration::from_secs(120);
 /// Time moves deployments too, so the world is looked at this often even if nobody changed it.
-const LOOK: Duration = Duration::from_millis(200);
+pub(super) const LOOK: Duration = Duration::from_millis(200);
 const MEASURE: Duration = Duration::from_secs(15);
 /// Making and starting a cluster is CPU and disk; more at once only slow each other down.
 const STARTS_AT_ONCE: usize = 4;
-const OTHER_PORTS_MAX: usize = 5;
 /// Files looked at while a volume is measured.
 const FILES_MAX: usize = 200_000;
 
@@ -51,22 +47,16 @@ pub struct Servers {
 struct Running {
     deployment: Id,
     starts: u32,
+    asleep: bool,
     accepting: Arc<AtomicBool>,
     stop: CancellationToken,
 }
 
 impl Running {
     fn is(&self, container: &Container) -> bool {
-        self.deployment == container.deployment && self.starts == container.starts
+        let same = self.deployment == container.deployment && self.starts == container.starts;
+        same && self.asleep == container.asleep
     }
-}
-
-/// How a server's task ended; without a reason, as it was asked to.
-struct Ended {
-    at: At,
-    deployment: Id,
-    starts: u32,
-    reason: Option<String>,
 }
 
 impl Servers {
@@ -115,6 +105,7 @@ impl Servers {
             let server = Running {
                 deployment: container.deployment.clone(),
                 starts: container.starts,
+                asleep: container.asleep,
                 accepting: Arc::clone(&accepting),
                 stop: stop.clone(),
             };
@@ -155,94 +146,6 @@ impl Servers {
             self.live.change(|world| world.volume_measured(&volume, &environment, bytes));
         }
     }
-}
-
-/// One server's life.
-struct Job {
-    container: Container,
-    live: Arc<Live>,
-    binaries: Binaries,
-    starts: Arc<Semaphore>,
-    accepting: Arc<AtomicBool>,
-}
-
-impl Job {
-    async fn run(self, stop: CancellationToken) -> Ended {
-        let reason = self.serve(&stop).await.err().map(|error| in_full(&error));
-        let Container { at, deployment, starts, .. } = self.container;
-        Ended { at, deployment, starts, reason }
-    }
-
-    /// Returns without an error once it was told to stop and has.
-    async fn serve(&self, stop: &CancellationToken) -> Result<(), ClusterError> {
-        let folder = self.live.keep.volume(&self.container.at.environment, &self.container.volume);
-        let mut cluster = Cluster::open(self.binaries.clone(), &folder)?;
-        let (deployment, starts) = (&self.container.deployment, self.container.starts);
-        let mut log = LogTail::new(&cluster.log_file(), self.live.has_logs(deployment));
-        // The container has started; whether its Postgres ever listens is another matter, as on Railway.
-        self.live.change(|world| world.container_started(deployment, starts, Utc::now()));
-        let came_up = tokio::select! {
-            () = stop.cancelled() => Ok(()),
-            came_up = self.bring_up(&mut cluster) => came_up,
-        };
-        self.live.logged(deployment, log.read());
-        if came_up.is_ok() && !stop.is_cancelled() {
-            self.accepting.store(true, Relaxed);
-            info!(service = self.container.service_name, "its Postgres accepts connections");
-            self.watch(&cluster, &mut log, stop).await;
-        }
-        self.accepting.store(false, Relaxed);
-        let said = cluster.log_tail();
-        let stopped = cluster.stop().await;
-        self.live.logged(deployment, log.read());
-        stopped?;
-        came_up?;
-        if stop.is_cancelled() { Ok(()) } else { Err(ClusterError::Ended { dir: folder, said }) }
-    }
-
-    /// Until the server is gone or `stop`.
-    async fn watch(&self, cluster: &Cluster, log: &mut LogTail, stop: &CancellationToken) {
-        while cluster.process().is_some() {
-            self.live.logged(&self.container.deployment, log.read());
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = sleep(LOOK) => {}
-            }
-        }
-    }
-
-    async fn bring_up(&self, cluster: &mut Cluster) -> Result<(), ClusterError> {
-        let Ok(_permit) = self.starts.acquire().await else { return Ok(()) };
-        let settings = start_command::settings(self.container.snapshot.start_command.as_deref());
-        let first = first_start(cluster, &self.container.snapshot.variables, &settings).await?;
-        self.wait_for_port().await;
-        let mut port = self.container.port;
-        for _ in 0..OTHER_PORTS_MAX {
-            match cluster.start(port, &settings, START_MAX).await {
-                // Nobody has been told of it yet, so another one does no harm.
-                Err(ClusterError::PortTaken { .. }) if first => port = self.other_port(port),
-                started => return started,
-            }
-        }
-        Err(ClusterError::PortTaken { port })
-    }
-
-    fn other_port(&self, taken: u16) -> u16 {
-        self.live.change(|world| world.change_port(&self.container.at)).unwrap_or(taken)
-    }
-
-    /// A server of an earlier run may still be letting go of it.
-    async fn wait_for_port(&self) {
-        let until = Instant::now() + Duration::from_secs(2);
-        while !ports::is_free(self.container.port) && Instant::now() < until {
-            sleep(Duration::from_millis(20)).await;
-        }
-    }
-}
-
-fn in_full(error: &ClusterError) -> String {
-    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
-    format!("{error}{}", cause.unwrap_or_default())
 }
 
 /// Ends servers that a killed run left behind, whichever volume they are on.

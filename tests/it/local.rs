@@ -18,7 +18,7 @@ pub struct Railway {
     pub exports: BTreeMap<String, String>,
 }
 
-fn o7s(data: &Path, args: &[&str]) -> Output {
+pub fn o7s(data: &Path, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_o7s"));
     command.arg("local").args(args).arg("--data").arg(data).output().expect("the binary runs")
 }
@@ -71,7 +71,7 @@ impl Railway {
         serde_json::from_slice(&answer.stdout).expect("JSON")
     }
 
-    fn service(&self, name: &str) -> Value {
+    pub fn service(&self, name: &str) -> Value {
         let status = self.status();
         let services = status["services"].as_array().expect("services").clone();
         services.into_iter().find(|service| service["name"] == name).unwrap_or_default()
@@ -90,7 +90,7 @@ impl Railway {
     }
 
     /// Project and environment.
-    async fn project(&self) -> (String, String) {
+    pub async fn project(&self) -> (String, String) {
         let query = "mutation P { projectCreate(input: { name: \"fleet\" }) { id baseEnvironmentId } }";
         let made = self.ok(query, json!({})).await;
         let part = |name: &str| made["projectCreate"][name].as_str().expect("an id").to_owned();
@@ -98,7 +98,7 @@ impl Railway {
     }
 
     /// Database services by name, in three requests as O7s itself makes them; their ids.
-    async fn databases(&self, place: &(String, String), names: &[&str], password: &str) -> Vec<String> {
+    pub async fn databases(&self, place: &(String, String), names: &[&str], password: &str) -> Vec<String> {
         let aliases = |field: &str, kind: &str| {
             let numbers = 0..names.len();
             let head: Vec<String> = numbers.clone().map(|n| format!("$i{n}: {kind}!")).collect();
@@ -130,7 +130,7 @@ impl Railway {
         ids
     }
 
-    async fn proxy(&self, environment: &str, service: &str) -> (String, u64) {
+    pub async fn proxy(&self, environment: &str, service: &str) -> (String, u64) {
         let query =
             "query T($e: String!, $s: String!) { tcpProxies(environmentId: $e, serviceId: $s) { domain proxyPort } }";
         let data = self.ok(query, json!({ "e": environment, "s": service })).await;
@@ -140,11 +140,11 @@ impl Railway {
 }
 
 /// Connects as soon as the server takes connections.
-async fn connect(url: &str) -> PgConnection {
+pub async fn connect(url: &str) -> PgConnection {
     eventually("the database answers", async || PgConnection::connect(url).await.ok()).await
 }
 
-async fn one(connection: &mut PgConnection, sql: &'static str) -> String {
+pub async fn one(connection: &mut PgConnection, sql: &'static str) -> String {
     sqlx::query(sql).fetch_one(connection).await.expect("a row").get(0)
 }
 

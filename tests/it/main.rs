@@ -10,6 +10,8 @@ mod far;
 mod licences;
 #[cfg(feature = "local")]
 mod local;
+#[cfg(feature = "local")]
+mod local_sleep;
 mod manifest_count;
 mod manifest_page;
 mod manifest_schema;
