@@ -54,6 +54,7 @@ struct Body {
 }
 
 /// The door in front of a [`World`].
+#[derive(Clone)]
 pub struct Gateway {
     pub world: World,
     pub budget: Budget,

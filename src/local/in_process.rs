@@ -17,6 +17,8 @@ const DEPLOYING_MS: i64 = 4_000;
 /// Requests by number (from 0) and the trouble each meets.
 pub type FaultPlan = BTreeMap<u64, Rule>;
 
+/// A copy goes on by itself: two futures of one past.
+#[derive(Clone)]
 pub struct InProcess {
     gateway: Gateway,
     token: Secret,

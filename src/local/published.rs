@@ -35,7 +35,7 @@ impl Published {
 }
 
 /// Parsed documents by their text.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Documents {
     parsed: HashMap<String, Arc<Valid<ExecutableDocument>>>,
 }

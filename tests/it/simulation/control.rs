@@ -11,7 +11,7 @@ use ogelnates::tenancy::{Route, RouteState, TenantId};
 use super::servers::Contents;
 use super::sim::Calls;
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Rows {
     pub fleet: Option<FleetRow>,
     pub live: ControlLive,

@@ -8,6 +8,7 @@ mod control;
 mod laws;
 mod life_laws;
 mod offline_laws;
+mod pair_laws;
 mod random_laws;
 mod safety_laws;
 mod servers;

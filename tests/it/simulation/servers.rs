@@ -50,6 +50,13 @@ impl ServersModel {
         }
     }
 
+    /// The same servers and contents, beside `railway`, at the time since `began`.
+    pub fn fork(&self, railway: Arc<Mutex<InProcess>>, calls: Arc<Calls>, began: Instant) -> ServersModel {
+        let contents = Rc::new(RefCell::new(self.contents.borrow().clone()));
+        let (max_connections, silent) = (self.max_connections.clone(), self.silent.clone());
+        ServersModel { railway, calls, began, contents, max_connections, silent }
+    }
+
     /// The volume of the running instance called `name`, in whichever project.
     fn volume(&self, name: &InstanceName) -> Option<String> {
         let now: chrono::DateTime<Utc> = start() + TimeDelta::from_std(self.began.elapsed()).expect("short");

@@ -115,6 +115,46 @@ impl Sim {
         }
     }
 
+    /// A copy that goes on by itself from the same moment, whatever time went by for others since `moment`.
+    pub fn fork(&self, moment: Duration) -> Sim {
+        let railway = Arc::new(Mutex::new(self.railway.lock().expect("one thread").clone()));
+        let (calls, began) = (Arc::new(Calls::default()), Instant::now() - moment);
+        calls.made.store(self.calls_made(), Relaxed);
+        calls.requests.store(self.calls.requests.load(Relaxed), Relaxed);
+        let servers = self.servers.fork(Arc::clone(&railway), Arc::clone(&calls), began);
+        let control = ControlModel::new(Arc::clone(&calls), Rc::clone(&servers.contents));
+        *control.rows.borrow_mut() = self.control.rows.borrow().clone();
+        Sim {
+            railway,
+            control,
+            servers,
+            calls,
+            keys: self.keys.clone(),
+            twice: Arc::new(AtomicU64::new(u64::MAX)),
+            began,
+            skew: self.skew.clone(),
+            place: self.place.clone(),
+            stop_on: RefCell::new(None),
+            stopped: Cell::new(None),
+        }
+    }
+
+    /// Time since the world began.
+    pub fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Everything that decides how the world goes on: two worlds of one state have one future.
+    pub fn state(&self) -> String {
+        let mut railway = self.railway.lock().expect("one thread");
+        let requests = railway.seen();
+        let world = serde_json::to_string(railway.world(self.now())).expect("JSON");
+        let rows = self.control.rows.borrow();
+        let control = ogelnates::plan::ControlLive { epoch: 0, ..rows.live.clone() };
+        let contents = self.servers.contents.borrow();
+        format!("{:?} {requests} {world} {:?} {control:?} {contents:?}", self.elapsed(), rows.fleet)
+    }
+
     pub fn now(&self) -> DateTime<Utc> {
         start() + TimeDelta::from_std(self.began.elapsed()).expect("short")
     }
