@@ -25,6 +25,8 @@ pub fn environment(context: &Context<'_>, id: &str, field: &str, args: &Args) ->
             Some(source) => Ok(Answer::One(Object::Environment(source.clone()))),
             None => json(Value::Null),
         },
+        // Of environments made for a pull request, which nothing here makes.
+        "meta" => json(Value::Null),
         "configEtag" => json(environment.etag()),
         "unmergedChangesCount" => json(environment.staged_changes()),
         "config" => json(masked(&seen(context, environment), args.flag("decryptVariables"))),

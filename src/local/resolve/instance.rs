@@ -25,7 +25,9 @@ pub fn service_instance(context: &Context<'_>, at: &At, field: &str) -> Resolved
         "createdAt" => json(time(instance.created_at)),
         "updatedAt" => json(time(instance.updated_at.max(environment.updated_at))),
         "deletedAt" | "nextCronRunAt" | "railpackInfo" | "edgeConfig" => null(),
-        "isUpdatable" => json(false),
+        "isUpdatable" | "tracingEnabled" | "autoInstrumentationEnabled" => json(false),
+        // Nothing here is reached by HTTP, only through TCP proxies.
+        "domains" => json(json!({ "serviceDomains": [], "customDomains": [] })),
         "region" => json(region(blob)),
         "numReplicas" => json(replicas(blob)),
         "source" => json(source(blob)),

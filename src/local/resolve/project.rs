@@ -79,6 +79,7 @@ pub fn project(context: &Context<'_>, id: &str, field: &str, args: &Args) -> Res
         "subscriptionPlanLimit" => json(plan_limit(world.plan)),
         "expiredAt" | "team" | "teamId" => null(),
         "isPublic" | "isTempProject" | "prDeploys" | "botPrEnvironments" | "focusedPrEnvironments" => json(false),
+        "buckets" => page(args, Vec::new()),
         "environments" => page(args, environments(context, id, args.get("isEphemeral"))),
         "services" => {
             let seen = world.services_of(id).filter(|service| service.visible_at <= context.now);

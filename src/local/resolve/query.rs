@@ -52,6 +52,12 @@ pub fn field(context: &Context<'_>, field: &str, args: &Args) -> Resolved {
             let patch = context.world.borrow().environment(&environment)?.staged.id.clone();
             Ok(Answer::One(Object::Patch { environment, patch }))
         }
+        // Here is one user with one workspace, and nobody to share with.
+        "externalWorkspaces" => account_only(context).and_then(|()| json(json!([]))),
+        "projectFavorites" => {
+            context.own_workspace(&args.text("workspaceId"))?;
+            json(json!([]))
+        }
         "regions" => json(regions()),
         "platformStatus" => json(json!({ "isStable": true, "incident": null, "maintenance": null })),
         _ => of_service(context, field, args),

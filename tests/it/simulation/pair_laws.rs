@@ -1,4 +1,4 @@
-//! Properties 6 and 10, exhaustively: every trouble at every call, and after it every trouble at every call of the next
+//! Properties 6 and 10, exhaustively (with lagging reads by seed, in `random_laws`): every trouble at every call, and after it every trouble at every call of the next
 //! run, for three tenants of one pool. A run is repeated from a copy of the world it begins with, and a world that was
 //! seen before is not followed again, which makes the pairs affordable.
 
@@ -70,23 +70,23 @@ async fn troubled(
     worlds
 }
 
-fn every_pair_is_repaired(lag: bool) {
+/// One half of the first troubles, so that two cores share the work.
+fn every_pair_is_repaired(half: usize) {
     simulate(async || {
         let text =
             fleet_text(&["acme", "beta", "corp"]).replace("placement: { pool: own }", "placement: { pool: shared }");
         let desired = manifest(&text);
-        let start = bootstrapped(&desired, lag).await;
+        let start = bootstrapped(&desired, false).await;
         let wanted = {
             let sim = start.fork(start.elapsed());
             settle(&sim, &desired, "undisturbed").await;
             sim.picture()
         };
         let (mut seen, mut runs, mut settled) = (HashSet::new(), 0, 0);
-        let level = troubled((&start, start.elapsed()), &desired, &mut seen, &mut runs).await;
-        println!("level one: {} worlds {runs} runs", level.len());
-        for once in level {
+        let firsts = troubled((&start, start.elapsed()), &desired, &mut seen, &mut runs).await;
+        for once in firsts.into_iter().skip(half).step_by(2) {
             for twice in troubled((&once.sim, once.moment), &desired, &mut seen, &mut runs).await {
-                let context = format!("{:?}, then {:?}, lag {lag}", once.trouble, twice.trouble);
+                let context = format!("{:?}, then {:?}", once.trouble, twice.trouble);
                 let sim = twice.sim.fork(twice.moment);
                 settle(&sim, &desired, &context).await;
                 sim.assert_nothing_is_doubled(&context);
@@ -94,17 +94,17 @@ fn every_pair_is_repaired(lag: bool) {
                 settled += 1;
             }
         }
-        println!("lag {lag}: {runs} runs with a trouble, {settled} different worlds settled");
+        println!("{runs} runs with a trouble, {settled} different worlds settled");
         assert!(settled > 200, "only {settled} different worlds: trouble no longer strikes");
     });
 }
 
 #[test]
-fn every_pair_of_troubles_is_repaired() {
-    every_pair_is_repaired(false);
+fn every_pair_of_troubles_is_repaired_first_half() {
+    every_pair_is_repaired(0);
 }
 
 #[test]
-fn every_pair_of_troubles_is_repaired_while_reads_lag() {
-    every_pair_is_repaired(true);
+fn every_pair_of_troubles_is_repaired_second_half() {
+    every_pair_is_repaired(1);
 }
