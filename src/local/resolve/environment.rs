@@ -27,6 +27,8 @@ pub fn environment(context: &Context<'_>, id: &str, field: &str, args: &Args) ->
         },
         // Of environments made for a pull request, which nothing here makes.
         "meta" => json(Value::Null),
+        // Groups on the dashboard's canvas, which is not here.
+        "canvasGroupRefs" => json(Map::new()),
         "configEtag" => json(environment.etag()),
         "unmergedChangesCount" => json(environment.staged_changes()),
         "config" => json(masked(&seen(context, environment), args.flag("decryptVariables"))),
