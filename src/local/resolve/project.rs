@@ -26,7 +26,11 @@ fn rate_limit(context: &Context<'_>) -> Value {
     json!({ "remainingPoints": context.budget.0, "resetsAt": time(context.budget.1) })
 }
 
+/// A project token sees no more of its workspace than whose the project is, which Railway's own CLI asks with one.
 pub fn workspace(context: &Context<'_>, field: &str, args: &Args) -> Resolved {
+    if !matches!(field, "id" | "name") {
+        context.not_for_project_tokens()?;
+    }
     let world = context.world.borrow();
     match field {
         "id" => json(world.workspace.as_str()),
@@ -71,10 +75,7 @@ pub fn project(context: &Context<'_>, id: &str, field: &str, args: &Args) -> Res
         "baseEnvironmentId" | "primaryEnvironmentId" => json(project.base_environment.as_str()),
         "baseEnvironment" => Ok(Answer::One(Object::Environment(project.base_environment.clone()))),
         "workspaceId" => json(world.workspace.as_str()),
-        "workspace" => {
-            context.not_for_project_tokens()?;
-            Ok(Answer::One(Object::Workspace))
-        }
+        "workspace" => Ok(Answer::One(Object::Workspace)),
         "subscriptionType" => json(world.plan.subscription()),
         "subscriptionPlanLimit" => json(plan_limit(world.plan)),
         "expiredAt" | "team" | "teamId" => null(),
