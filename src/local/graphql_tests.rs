@@ -73,9 +73,9 @@ fn variables_are_masked_unless_asked_for_and_sealed_ones_never_shown() {
 #[test]
 fn what_the_schema_has_and_this_has_not_is_named() {
     let mut bench = Bench::new(Plan::Pro);
-    let query = "query Q($p: String!) { project(id: $p) { id buckets { edges { node { id } } } } }";
+    let query = "query Q($p: String!) { project(id: $p) { id plugins { edges { node { id } } } } }";
     let message = bench.refused(query, json!({ "p": bench.project }));
-    assert_eq!(message, "field `Project.buckets` is not simulated by the local Railway");
+    assert_eq!(message, "field `Project.plugins` is not simulated by the local Railway");
     let message =
         bench.refused("mutation { webhookTest: bucketCreate(input: { projectId: \"x\" }) { id } }", json!({}));
     assert_eq!(message, "field `Mutation.bucketCreate` is not simulated by the local Railway");
