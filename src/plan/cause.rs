@@ -24,8 +24,17 @@ pub(super) fn cause(desired: &Desired, tenant: &Tenant, reason: &Reason, fields:
 
 /// The line that set what changed: the tenant's own, else its tier's.
 pub(super) fn limit_cause(desired: &Desired, tenant: &Tenant, fields: &[Field]) -> Origin {
+    if fields.iter().any(|field| field.path == "tier") {
+        // Everything else follows from another tier.
+        return tenant.origins.at("spec.tier");
+    }
     let changed = |part: &str| fields.iter().any(|field| field.path.to_lowercase().contains(&part.to_lowercase()));
     let paths = [
+        ("overLimit.connections", "spec.overLimit.connections"),
+        ("overLimit.queriesPerMinute", "spec.overLimit.queriesPerMinute"),
+        ("overLimit.egressPerMonth", "spec.overLimit.egressPerMonth"),
+        ("overLimit.storage", "spec.overLimit.storage"),
+        ("upgrade.", "spec.upgrade"),
         ("serverConnections", "spec.limits.serverConnections"),
         ("serverConnections", "spec.limits.connections"),
         ("connections", "spec.limits.connections"),
@@ -35,7 +44,6 @@ pub(super) fn limit_cause(desired: &Desired, tenant: &Tenant, fields: &[Field]) 
         ("egressPerMonth", "spec.limits.egressPerMonth"),
         ("login", "spec.suspended"),
         ("state", "spec.suspended"),
-        ("tier", "spec.tier"),
         ("role", "spec.roles"),
         ("grants", "spec.roles"),
         ("password", "spec.credentials.generation"),

@@ -76,6 +76,9 @@ fn add_role(work: &mut Work, tenant: &Tenant, database: &str, role: &Role) {
     work.changes.push(grant(tenant, database, role));
 }
 
+/// The field that says why a tenant's limits changed, when another tier is why.
+pub(super) const TIER: &str = "tier";
+
 pub(super) fn compare(
     draft: &Draft<'_>,
     tenant: &Tenant,
@@ -115,6 +118,10 @@ pub(super) fn compare(
     }
     drop_undeclared(&mut work, tenant, placement, server);
     work.drifted |= applied && !work.fields.is_empty();
+    let switched = route.filter(|route| route.tier != tenant.tier && !work.fields.is_empty());
+    if let Some(route) = switched {
+        work.fields.insert(0, field(TIER, Some(route.tier.as_str()), Some(tenant.tier.as_str())));
+    }
     work
 }
 

@@ -13,6 +13,7 @@ mod compare;
 mod error;
 mod held;
 mod instances;
+mod keys;
 mod live;
 mod observation;
 mod place;

@@ -12,7 +12,7 @@ use super::instances::{self, Status};
 use super::live::{InstanceState, Live, Placement};
 use super::place::{self, Place, Placer};
 use super::spec::{RESERVED_CONNECTIONS, derived_max_connections, max_connections_of};
-use super::{preflight, publish, removals, renamed, suspended, tenants};
+use super::{keys, preflight, publish, removals, renamed, suspended, tenants};
 use crate::manifest::{DeletionPolicy, Desired, Origin, Tenant, TenantState};
 use crate::tenancy::{InstanceName, TenantId};
 
@@ -123,6 +123,7 @@ fn decide(mut draft: Draft<'_>) -> Plan {
     }
     renamed::warn_of_copies(&mut draft, &renamed, &places);
     publish::plan(&mut draft, &places);
+    keys::warn_of_unused(&mut draft);
     removals::list_retained(&mut draft, &remembered);
     removals::guard(&mut draft);
     preflight::plan(&mut draft, &places);

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{Duration, NaiveDate};
+use chrono::Duration;
 
 use super::action::{Action, GuardTrip, Reason, ReasonCode, RouteDraft, Step, Symbol, TenantStep, Wave};
 use super::change::{DatabaseChange as Change, DeletionIntent};
 use super::code::Code;
 use super::instances::{Status, field};
+use super::keys;
 use super::live::{PendingDeletion, Placement};
 use super::planner::{Draft, problem};
 use super::suspended::lock_out;
@@ -52,7 +53,7 @@ fn route_retired(draft: &mut Draft<'_>, tenant: &Tenant) -> bool {
     let fields = vec![field("state", Some(route.state.as_str()), Some("retired"))];
     draft.act(Action {
         address: format!("route/{}", tenant.name),
-        symbol: Symbol::Delete,
+        symbol: symbol(tenant),
         wave: Wave::Routes,
         reason: Reason { code: ReasonCode::SpecChanged, text: "state: absent".into() },
         cause: tenant.origins.at("spec.state"),
@@ -76,11 +77,9 @@ fn begin(draft: &mut Draft<'_>, tenant: &Tenant, place: &Placement) {
     let address = format!("tenant/{}", tenant.name);
     let today = draft.live.observed_at.date_naive();
     let cause = tenant.origins.at("spec.state");
-    if !draft.consent.deletions.get(&tenant.name).is_some_and(|date| is_fresh(*date, today)) {
-        let message = format!(
-            "its manifest asks to delete database {} on {}; the second key is missing",
-            place.database, place.instance
-        );
+    if let Some(fault) = keys::fault(draft, &tenant.name, today) {
+        let message =
+            format!("its manifest asks to delete database {} on {}; {fault}", place.database, place.instance);
         let help =
             format!("give it to this run: --allow-delete tenant/{}@{today} (no older than a day)", tenant.name);
         return draft.refuse(problem(Code::KeyMissing, address, message, &help, Some(cause)));
@@ -105,9 +104,12 @@ fn begin(draft: &mut Draft<'_>, tenant: &Tenant, place: &Placement) {
     push(draft, tenant, place, changes, Some(intent), "confirmed by --allow-delete");
 }
 
-fn is_fresh(date: NaiveDate, today: NaiveDate) -> bool {
-    let age = today - date;
-    age >= Duration::zero() && age <= Duration::days(1)
+/// What is kept is no deletion.
+fn symbol(tenant: &Tenant) -> Symbol {
+    match tenant.deletion_policy {
+        DeletionPolicy::Delete => Symbol::Delete,
+        DeletionPolicy::Retain | DeletionPolicy::Detach => Symbol::Update,
+    }
 }
 
 fn finish(draft: &mut Draft<'_>, tenant: &Tenant, pending: &PendingDeletion) {
@@ -172,7 +174,7 @@ fn push(
     let step = TenantStep { tenant: tenant.name.clone(), placement: place.clone(), changes, deletion };
     draft.act(Action {
         address: format!("tenant/{}", tenant.name),
-        symbol: Symbol::Delete,
+        symbol: symbol(tenant),
         wave: Wave::Removals,
         reason: Reason { code, text: text.to_owned() },
         cause: tenant.origins.at("spec.state"),

@@ -70,7 +70,7 @@ fn route_fields(have: Option<&Route>, wanted: &RouteDraft, same_place: bool) -> 
     let (a, b) = (&have.limits, &wanted.limits);
     let text = |value: &dyn ToString| Some(value.to_string());
     let place = |instance: &InstanceName, database: &str| Some(format!("{instance}/{database}"));
-    let upgrade = |upgrade: &Option<crate::tenancy::Upgrade>| upgrade.as_ref().map(|upgrade| upgrade.to.clone());
+    let (a_up, b_up) = (have.upgrade.as_ref(), wanted.upgrade.as_ref());
     let mut fields: Vec<Field> = [
         pair("to", place(&have.instance, &have.database), place(&wanted.instance, &wanted.database)),
         pair("state", text(&have.state.as_str()), text(&wanted.state.as_str())),
@@ -95,14 +95,21 @@ fn route_fields(have: Option<&Route>, wanted: &RouteDraft, same_place: bool) -> 
             a.statement_timeout.map(|n| n.to_string()),
             b.statement_timeout.map(|n| n.to_string()),
         ),
-        pair("upgrade.to", upgrade(&have.upgrade), upgrade(&wanted.upgrade)),
+        pair("upgrade.to", a_up.map(|up| up.to.clone()), b_up.map(|up| up.to.clone())),
+        pair("upgrade.message", a_up.and_then(|up| up.message.clone()), b_up.and_then(|up| up.message.clone())),
+        pair("upgrade.url", a_up.and_then(|up| up.url.clone()), b_up.and_then(|up| up.url.clone())),
     ]
     .into_iter()
     .flatten()
     .collect();
-    if have.over_limit != wanted.over_limit {
-        fields.push(field("overLimit", Some("(old)"), Some("(changed)")));
-    }
+    let (a, b) = (&have.over_limit, &wanted.over_limit);
+    let reactions = [
+        pair("overLimit.connections", text(&a.connections), text(&b.connections)),
+        pair("overLimit.queriesPerMinute", text(&a.queries_per_minute), text(&b.queries_per_minute)),
+        pair("overLimit.egressPerMonth", text(&a.egress_per_month), text(&b.egress_per_month)),
+        pair("overLimit.storage", text(&a.storage), text(&b.storage)),
+    ];
+    fields.extend(reactions.into_iter().flatten());
     if !same_place {
         fields.push(field("address", Some(&have.endpoint.public.to_string()), Some("the instance's new address")));
     }

@@ -4,7 +4,7 @@ use super::action::{Action, Reason, ReasonCode, RouteDraft, Step, Symbol, Tenant
 use super::cause::cause;
 use super::change::DatabaseChange as Change;
 use super::code::Code;
-use super::compare::{Work, compare, from_nothing};
+use super::compare::{TIER, Work, compare, from_nothing};
 use super::instances::Status;
 use super::live::{Placement, RoleLive, ServerLive};
 use super::planner::{Draft, problem};
@@ -157,7 +157,11 @@ fn reason(work: &Work, placement: &Placement, undone: bool) -> (Symbol, Reason) 
             (Symbol::Create, ReasonCode::NotFound, format!("new on {}", placement.instance))
         }
         Work { rotated: true, .. } => (Symbol::Update, ReasonCode::Rotation, "credentials.generation".to_owned()),
-        _ => (Symbol::Update, ReasonCode::SpecChanged, "limits or roles changed".to_owned()),
+        _ => {
+            let tier = work.fields.iter().find(|field| field.path == TIER);
+            let switch = tier.and_then(|tier| Some(format!("tier {} -> {}", tier.old.as_ref()?, tier.new.as_ref()?)));
+            (Symbol::Update, ReasonCode::SpecChanged, switch.unwrap_or_else(|| "limits or roles changed".to_owned()))
+        }
     };
     (symbol, Reason { code, text })
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::action::{Action, Plan, Problem, Summary};
+use super::code::Code;
 use super::held::Held;
 
 /// More objects than this with one reason are shown as three and a count.
@@ -119,14 +120,37 @@ fn listed(out: &mut String, mark: &str, lines: &[String], verbose: bool) {
     }
 }
 
+/// Objects with one and the same problem, such as the tenants of a silent instance, share its lines.
 fn problems(out: &mut String, mark: &str, problems: &[Problem], verbose: bool) {
-    let shown = if verbose || problems.len() <= SHOWN_ALL_MAX { problems.len() } else { SHOWN_OF_MANY };
-    for problem in &problems[..shown] {
-        out.push_str(&render_problem(mark, problem));
+    let mut alike: Vec<Vec<&Problem>> = Vec::new();
+    let mut places: BTreeMap<(&str, Code, &str, &str), usize> = BTreeMap::new();
+    for problem in problems {
+        let kind = problem.address.split('/').next().unwrap_or_default();
+        let place = *places.entry((kind, problem.code, &problem.message, &problem.help)).or_insert(alike.len());
+        match alike.get_mut(place).filter(|_| !verbose) {
+            Some(group) => group.push(problem),
+            None => alike.push(vec![problem]),
+        }
     }
-    if shown < problems.len() {
-        let _ = writeln!(out, "{mark}: … and {} more; -v shows them", problems.len() - shown);
+    let shown = if verbose || alike.len() <= SHOWN_ALL_MAX { alike.len() } else { SHOWN_OF_MANY };
+    for group in &alike[..shown] {
+        out.push_str(&render_alike(mark, group));
     }
+    if shown < alike.len() {
+        let more: usize = alike[shown..].iter().map(Vec::len).sum();
+        let _ = writeln!(out, "{mark}: … and {more} more; -v shows them");
+    }
+}
+
+fn render_alike(mark: &str, group: &[&Problem]) -> String {
+    let [first, _, ..] = group else { return group.iter().map(|problem| render_problem(mark, problem)).collect() };
+    let named = &group[..group.len().min(SHOWN_OF_MANY)];
+    let mut address = named.iter().map(|problem| problem.address.as_str()).collect::<Vec<_>>().join(", ");
+    if named.len() < group.len() {
+        let _ = write!(address, " and {} more", group.len() - named.len());
+    }
+    // Each has a line of its own in the manifests, which says nothing about a cause that they share.
+    render_problem(mark, &Problem { address, cause: None, ..(*first).clone() })
 }
 
 /// Three lines: where and what, and the next step.
@@ -160,6 +184,18 @@ pub fn summary_line(plan: &Plan) -> String {
     }
     format!(
         "Plan: {create} to create, {update} to update, {replace} to replace, {delete} to delete, {retained} retained, \
-         {drift} drift, {unchanged} unchanged.\n"
+         {drift} drift, {unchanged} unchanged{}.\n",
+        in_the_way(plan)
     )
+}
+
+/// `; 2 refused, 50 blocked`, of what there is.
+fn in_the_way(plan: &Plan) -> String {
+    let counts =
+        [(plan.refused.len(), "refused"), (plan.blocked.len(), "blocked"), (plan.breaches.len(), "over a limit")];
+    let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+    match counts.collect::<Vec<_>>().join(", ") {
+        text if text.is_empty() => text,
+        text => format!("; {text}"),
+    }
 }

@@ -1,5 +1,7 @@
 //! What a tier allows a tenant, and what happens above it.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::quantity::{Bytes, Millis};
@@ -29,6 +31,18 @@ pub enum Over {
     Slow(Millis),
     /// Storage only: writes are refused.
     ReadOnly,
+}
+
+/// As it is written in a manifest, on one line.
+impl fmt::Display for Over {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Over::Reject => f.write_str("reject"),
+            Over::Queue(time) => write!(f, "queue {time}"),
+            Over::Slow(time) => write!(f, "slow {time}"),
+            Over::ReadOnly => f.write_str("readOnly"),
+        }
+    }
 }
 
 /// One reaction a ceiling; every one has a default.

@@ -13,6 +13,7 @@ mod random_laws;
 mod safety_laws;
 mod servers;
 mod sim;
+mod texts;
 mod waits;
 
 pub use servers::apply;
