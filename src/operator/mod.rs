@@ -6,6 +6,7 @@
 
 mod apply;
 mod bootstrap;
+mod code;
 mod configure;
 mod databases;
 mod error;
@@ -23,6 +24,7 @@ mod world;
 
 pub use apply::apply;
 pub use bootstrap::{Bootstrapped, Ground, bootstrap, control_url};
+pub use code::Code;
 pub use error::{Error, store_exit_code};
 pub use find::{FoundControl, Search};
 pub use observe::observe;

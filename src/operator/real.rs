@@ -89,7 +89,7 @@ pub struct Instances<'a> {
 }
 
 fn failure(error: &postgres::Error) -> ServerFailure {
-    ServerFailure { message: explain(error), help: error.help().to_owned() }
+    ServerFailure { code: error.code().into(), message: explain(error), help: error.help().to_owned() }
 }
 
 /// An error and its causes on one line.
