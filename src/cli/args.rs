@@ -47,9 +47,13 @@ pub enum Command {
     /// Make Railway, the databases and the routing table match the manifests
     Reconcile(ReconcileArgs),
     /// Show tenants, instances and their conditions
-    Status(StatusArgs),
+    Status(super::status::StatusArgs),
     /// Show what happened
     Events(EventsArgs),
+    /// Show who may write, or take that from a run that is stuck
+    Lease(super::lease::LeaseArgs),
+    /// List and show tenants, and connect as one
+    Tenant(super::tenant::TenantArgs),
     /// Write the manifests of a first fleet
     Init(super::init::InitArgs),
     /// Say what a manifest's key, an object's fields or an error code mean
@@ -92,21 +96,6 @@ pub struct Output {
     /// Show every object
     #[arg(short, long)]
     pub verbose: bool,
-}
-
-/// What commands offer whose result people and programs read in CI.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ReportFormat {
-    /// For people
-    Text,
-    /// One document
-    Json,
-    /// One line an object, then one about the whole
-    Jsonl,
-    /// Text, with annotations, job summary and outputs for GitHub Actions
-    Github,
-    /// For a comment, with a hidden first line to find it again by
-    Markdown,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -190,17 +179,12 @@ pub struct Mode {
 }
 
 #[derive(Debug, Args)]
-pub struct StatusArgs {
-    /// Only this object, as in tenant/acme or instance/shared-1
-    #[arg(value_name = "KIND/NAME")]
-    pub object: Option<String>,
-    #[command(flatten)]
-    pub input: Input,
-    #[command(flatten)]
-    pub output: Output,
-}
+#[command(after_help = "\
+Examples:
+  o7s events tenant/acme --limit 10
 
-#[derive(Debug, Args)]
+Exit codes: 0 shown, also when nothing has happened yet; 1 no control database yet, 7 it is unreachable, 64 no such object,
+65 invalid manifest, 77 not allowed")]
 pub struct EventsArgs {
     /// Only of this object, as in tenant/acme
     #[arg(value_name = "KIND/NAME")]
@@ -214,7 +198,7 @@ pub struct EventsArgs {
     pub limit: u32,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     Millis::parse(text).map(|ms| Duration::from_millis(ms.0)).map_err(|error| format!("`{text}` {error}"))
 }
 

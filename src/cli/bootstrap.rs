@@ -68,6 +68,9 @@ async fn make(args: &BootstrapArgs, desired: &Desired, config: &Config, signals:
     remember(&store, row, &done, args.timeout).await?;
     progress.clear();
     let requests = railway.requests();
+    if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+        super::progress::say("what follows holds the control database's password: keep it out of logs and chats");
+    }
     let mut out = anstream::stdout().lock();
     match args.format {
         Format::Json => render::json(

@@ -5,6 +5,7 @@ use super::load::load_desired;
 use super::report::Failure;
 use super::session::Session;
 use super::{config, render};
+use crate::operator::statuses;
 use crate::store::{EventFilter, StoredEvent};
 
 pub async fn run(args: EventsArgs) -> Result<u8, Failure> {
@@ -15,17 +16,32 @@ pub async fn run(args: EventsArgs) -> Result<u8, Failure> {
         Some(None) => return Err(Failure::Usage("name an object as in tenant/acme or instance/shared-1".into())),
     };
     let session = Session::open(config::from_environment()?, &desired).await?;
-    session.load().await?;
+    let (_, control) = session.load().await?;
     let events = session.store.events(&EventFilter { object, limit: args.limit, after: None }).await?;
+    if events.is_empty()
+        && let Some(address) = &args.object
+    {
+        // Not known is told from known and quiet, in the words of `status`.
+        let conditions = session.store.conditions().await?;
+        if !statuses(&desired, &control, &conditions).iter().any(|one| one.address() == *address) {
+            return Err(Failure::Unknown { object: address.clone() });
+        }
+        super::progress::say(&format!("nothing has happened to {address} yet"));
+    }
     let mut out = anstream::stdout().lock();
     match args.format {
         Format::Json => render::json(&mut out, &events)?,
         Format::Text => {
-            let rows: Vec<Vec<String>> = events.iter().map(cells).collect();
-            render::table(&mut out, &["AT (UTC)", "OBJECT", "WHAT", "CAUSE", "MESSAGE"], &rows)?;
+            render::table(&mut out, &HEAD, &rows(&events))?;
         }
     }
     Ok(0)
+}
+
+pub const HEAD: [&str; 5] = ["AT (UTC)", "OBJECT", "WHAT", "CAUSE", "MESSAGE"];
+
+pub fn rows(events: &[StoredEvent]) -> Vec<Vec<String>> {
+    events.iter().map(cells).collect()
 }
 
 fn cells(stored: &StoredEvent) -> Vec<String> {

@@ -17,7 +17,9 @@ use super::session::{Session, client};
 use super::signals::Signals;
 use super::{config, render};
 use crate::manifest::Desired;
-use crate::operator::{ControlDatabase, Outcome, Reconciled, Report, Verdict, Watch, reconcile, watch};
+use crate::operator::{
+    ControlDatabase, Door, Leading, Outcome, Reconciled, Report, Verdict, Watch, reconcile, watch,
+};
 use crate::plan::{Consent, Plan, render as text};
 
 pub async fn run(args: ReconcileArgs) -> Result<u8, Failure> {
@@ -59,7 +61,7 @@ async fn run_once(
     let railway = session.take_railway();
     let session = &*session;
     let on_wait = |holder: &str| progress.show(&format!("waiting for the lease of {holder}"));
-    let holder = holder();
+    let holder = holder_named("o7s reconcile");
     let lease = tokio::select! {
         lease = session.store.acquire(&holder, args.lock_timeout, on_wait) => lease?,
         () = signals.token.cancelled() => return Err(crate::operator::Error::Stopped.into()),
@@ -67,20 +69,27 @@ async fn run_once(
     let (row, control) = session.load().await?;
     let place = session.place(row.as_ref(), desired).await?;
     let show = |line: &str| progress.show(line);
-    let door = session.door(place, &signals.token, &show, args.timeout);
+    let (leading, epoch) = (Leading::new(), lease.epoch());
+    // Whoever loses the lease stops as on Ctrl-C, and the loop of `--watch` goes on.
+    let stop = signals.token.child_token();
+    let door = Door { leading: Some(&leading), ..session.door(place, &stop, &show, args.timeout) };
     let database = ControlDatabase::new(&session.store, lease);
     let consent = Consent { deletions: args.allow_delete.iter().cloned().collect() };
     let agree = |plan: &Plan| agreed(args, plan, progress);
     let wanted = (desired, &consent);
-    let done = reconcile(&door, &database, &session.servers(), wanted, ((row, control), railway), agree).await;
+    let servers = session.servers();
+    let done = tokio::select! {
+        done = reconcile(&door, &database, &servers, wanted, ((row, control), railway), agree) => done,
+        () = leading.keep(&stop, async || database.look(epoch).await) => Err(crate::operator::Error::NotLeading),
+    };
     database.release().await;
     Ok(done?)
 }
 
 /// Who holds the lease, for whoever waits for it.
-fn holder() -> String {
+pub fn holder_named(command: &str) -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    format!("o7s reconcile, pid {} on {}", std::process::id(), host.trim())
+    format!("{command}, pid {} on {}", std::process::id(), host.trim())
 }
 
 /// Shows the plan, and asks where somebody can answer.
@@ -201,7 +210,7 @@ async fn watch_loop(args: &ReconcileArgs, signals: &Signals) -> Result<u8, Failu
         match run.await {
             Ok(code) => code == 0,
             Err(failure) => {
-                let _ = failure.print_text(&mut io::stderr());
+                let _ = failure.print(&mut io::stderr());
                 false
             }
         }

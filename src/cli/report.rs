@@ -1,21 +1,16 @@
-//! Errors as people and programs read them: what happened, why, what to do next. Each has a stable code.
+//! Errors as people and programs read them: what happened, why, what to do next.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use serde::Serialize;
-
-use super::args::ReportFormat;
-use super::codes::Code;
 use super::config;
-use crate::manifest::{ProblemView, Problems};
-use crate::tenancy::ErrorCode;
+use crate::manifest::Problems;
 use crate::{operator, plan, railway, store};
 
 /// Whatever ends a command early.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    #[error("{0}")]
+    #[error("{}", .0.count())]
     Manifests(Problems),
     #[error(transparent)]
     Config(#[from] config::Error),
@@ -25,12 +20,6 @@ pub enum Failure {
     Store(#[from] store::Error),
     #[error(transparent)]
     Operator(#[from] operator::Error),
-    #[cfg(feature = "local")]
-    #[error(transparent)]
-    Local(#[from] crate::local::Error),
-    /// By a signal, before there was something to report on.
-    #[error("stopped on request")]
-    Stopped { exit_code: u8 },
     #[error("the control database belongs to another fleet: {have}, not {want}")]
     OtherFleet { have: String, want: String },
     /// A file that holds something else than it should.
@@ -44,6 +33,14 @@ pub enum Failure {
     OpenFile { path: PathBuf, source: io::Error },
     #[error("{0}")]
     Usage(String),
+    #[error("nothing is known of {object}")]
+    Unknown { object: String },
+    #[error("{object} has no database yet")]
+    NotMade { object: String },
+    #[error("the lease of epoch {epoch} changed hands meanwhile")]
+    ChangedHands { epoch: u64 },
+    #[error("psql cannot be started: {source}")]
+    Psql { source: io::Error },
     #[error("not overwritten: {} there already", there(.paths))]
     Exists { paths: Vec<PathBuf>, flag: &'static str },
     #[error("cannot write {}: {source}", .path.display())]
@@ -53,40 +50,24 @@ pub enum Failure {
 }
 
 impl Failure {
-    pub fn code(&self) -> ErrorCode {
+    fn help(&self) -> String {
         match self {
-            Failure::Manifests(_) => Code::Manifests.into(),
-            Failure::Config(error) => error.code().into(),
-            Failure::Railway(error) => error.code().into(),
-            Failure::Store(error) => error.code().into(),
-            Failure::Operator(error) => error.code(),
-            #[cfg(feature = "local")]
-            Failure::Local(error) => error.code().into(),
-            Failure::Stopped { .. } => operator::Code::Stopped.into(),
-            Failure::OtherFleet { .. } => Code::OtherFleet.into(),
-            Failure::File { error, .. } => error.code().into(),
-            Failure::OpenFile { .. } => Code::OpenFile.into(),
-            Failure::Exists { .. } => Code::Exists.into(),
-            Failure::Write { .. } => Code::Write.into(),
-            Failure::Usage(_) => Code::Usage.into(),
-            Failure::Io(_) => Code::Io.into(),
-        }
-    }
-
-    pub fn help(&self) -> String {
-        match self {
-            Failure::Manifests(_) => "each error says what to write instead; `o7s validate` shows them again".into(),
-            Failure::Usage(_) => "see `o7s --help`, or `o7s VERB --help`".into(),
+            Failure::Manifests(_) | Failure::Usage(_) => String::new(),
             Failure::Config(error) => error.help().to_owned(),
             Failure::Railway(error) => error.help(),
             Failure::Store(error) => error.help().to_owned(),
             Failure::Operator(error) => error.help(),
-            #[cfg(feature = "local")]
-            Failure::Local(error) => error.help(),
-            Failure::Stopped { .. } => operator::Error::Stopped.help(),
             Failure::OtherFleet { .. } => {
                 "check O7S_DATABASE_URL, O7S_MASTER_KEY and the Fleet's name: a fleet is its name under its key"
                     .into()
+            }
+            Failure::Unknown { .. } => {
+                "no manifest declares it and the control database has none: o7s status lists what there is".into()
+            }
+            Failure::NotMade { .. } => "make it: o7s reconcile --once".into(),
+            Failure::ChangedHands { .. } => "look again: o7s lease show".into(),
+            Failure::Psql { .. } => {
+                "install Postgres' client (package postgresql-client), or give another client o7s tenant url".into()
             }
             Failure::Exists { flag, .. } => format!("name another folder, or overwrite with {flag}"),
             Failure::Write { .. } => "check the path, its permissions and the disk".into(),
@@ -103,62 +84,21 @@ impl Failure {
             Failure::Railway(error) => error.exit_code(),
             Failure::Store(error) => operator::store_exit_code(error),
             Failure::Operator(error) => error.exit_code(),
-            #[cfg(feature = "local")]
-            Failure::Local(_) => 1,
-            Failure::Stopped { exit_code } => *exit_code,
-            Failure::OtherFleet { .. } | Failure::Exists { .. } => 4,
+            Failure::OtherFleet { .. } | Failure::Exists { .. } | Failure::ChangedHands { .. } => 4,
             Failure::File { .. } | Failure::OpenFile { .. } => 65,
-            Failure::Usage(_) => 64,
-            Failure::Write { .. } | Failure::Io(_) => 1,
+            Failure::Usage(_) | Failure::Unknown { .. } => 64,
+            Failure::NotMade { .. } | Failure::Psql { .. } | Failure::Write { .. } | Failure::Io(_) => 1,
         }
     }
 
-    /// In the format that was asked for: JSON goes to `out`, where the result would have been, text to `err`.
-    pub fn print(&self, format: ReportFormat, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<()> {
-        match format {
-            ReportFormat::Json => super::render::json(out, &self.view()),
-            ReportFormat::Jsonl => super::render::json_line(out, &self.view()),
-            ReportFormat::Text | ReportFormat::Github | ReportFormat::Markdown => self.print_text(err),
-        }
-    }
-
-    pub fn print_text(&self, err: &mut dyn Write) -> io::Result<()> {
+    pub fn print(&self, err: &mut dyn Write) -> io::Result<()> {
         if let Failure::Manifests(problems) = self {
             return err.write_all(problems.render().as_bytes());
         }
-        writeln!(err, "error[{}]: {}", self.code(), self.message())?;
+        writeln!(err, "error: {}", chain(self))?;
         match self.help() {
             help if help.is_empty() => Ok(()),
             help => writeln!(err, "next: {help}"),
-        }
-    }
-
-    /// The error and its causes on one line.
-    pub fn message(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = std::error::Error::source(self);
-        while let Some(cause) = source {
-            let cause_text = cause.to_string();
-            if !text.ends_with(&cause_text) {
-                text.push_str(&format!(": {cause_text}"));
-            }
-            source = cause.source();
-        }
-        text
-    }
-
-    fn view(&self) -> FailureView<'_> {
-        let problems = match self {
-            Failure::Manifests(problems) => Some(problems),
-            _ => None,
-        };
-        FailureView {
-            code: self.code(),
-            message: self.message(),
-            help: self.help(),
-            exit_code: self.exit_code(),
-            error_count: problems.map(Problems::count),
-            errors: problems.map(Problems::views),
         }
     }
 }
@@ -168,16 +108,16 @@ fn there(paths: &[PathBuf]) -> String {
     format!("{} {}", names.join(", "), if names.len() == 1 { "is" } else { "are" })
 }
 
-/// A failure as JSON; only failures have an `exit_code` at their top.
-#[derive(Serialize)]
-struct FailureView<'a> {
-    code: ErrorCode,
-    message: String,
-    help: String,
-    exit_code: u8,
-    /// Of the manifests, those included that are not listed because there are very many.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error_count: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    errors: Option<Vec<ProblemView<'a>>>,
+/// An error and its causes on one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(&format!(": {cause_text}"));
+        }
+        source = cause.source();
+    }
+    text
 }

@@ -132,6 +132,7 @@ impl Session {
             keys: &self.config.keys,
             fleet: self.fleet.clone(),
             stop,
+            leading: None,
             progress,
             clock: &now,
             timing: Timing { ready, ..Timing::default() },

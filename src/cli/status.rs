@@ -1,95 +1,188 @@
 //! `o7s status`: what the control database says of each tenant and instance. Asks neither Railway nor the instances.
 
-use serde::Serialize;
+use std::io::Write as _;
+use std::time::Duration;
 
-use super::args::{Format, StatusArgs};
+use chrono::{DateTime, Utc};
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use tokio::time::{Instant, sleep};
+
+use super::args::{Format, Input, Output, duration};
 use super::load::load_desired;
+use super::progress::{Progress, say};
 use super::report::Failure;
-use super::session::Session;
+use super::session::{Session, now};
+use super::signals::Signals;
 use super::{config, render};
-use crate::plan::ControlLive;
-use crate::store::{ConditionStatus, FleetRow, StoredCondition};
+use crate::manifest::Desired;
+use crate::operator::{self, ObjectStatus, Readiness, statuses};
+use crate::store::FleetRow;
+
+/// Between two looks of `--wait`; each is two queries.
+const POLL: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+STATE  active, suspended, paused, pending (no run has made it yet), retained (no manifest declares it), retired,
+       leaving (state: absent, not confirmed), deleting (in its grace time); running or asleep for instances
+AGE    how long readiness and its reason have stood; the last error is the message
+
+What is paused, retained, retired, leaving or deleting counts only when it is asked for by name.
+
+Examples:
+  o7s status
+  o7s status tenant/acme --wait=Ready --timeout 2m
+
+Exit codes: 0 ready, 1 no control database yet, 2 something is not ready (with --wait: not in time), 7 the control database
+is unreachable, 64 no such object, 65 invalid manifest, 77 not allowed")]
+pub struct StatusArgs {
+    /// Only this object, as in tenant/acme or instance/shared-1
+    #[arg(value_name = "KIND/NAME")]
+    object: Option<String>,
+    #[command(flatten)]
+    input: Input,
+    #[command(flatten)]
+    output: Output,
+    /// Wait until it is so
+    #[arg(long, value_enum, value_name = "CONDITION", ignore_case = true)]
+    wait: Option<Wanted>,
+    /// How long to wait
+    #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration, requires = "wait")]
+    timeout: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Wanted {
+    #[value(name = "Ready")]
+    Ready,
+}
 
 #[derive(Serialize)]
 struct Printed<'a> {
     fleet: Option<&'a FleetRow>,
     routing_version: u64,
-    objects: Vec<Row>,
+    ready: bool,
+    objects: &'a [ObjectStatus],
 }
 
-#[derive(Serialize)]
-struct Row {
-    kind: String,
-    name: String,
-    /// `yes`, `no`, `unknown`.
-    ready: String,
-    instance: String,
-    tier: String,
-    route: String,
-    since: String,
-    message: String,
+struct Seen {
+    fleet: Option<FleetRow>,
+    routing_version: u64,
+    routes: usize,
+    objects: Vec<ObjectStatus>,
 }
 
-/// 2 when something is not ready, as `status --wait` will.
+impl Seen {
+    /// Of what somebody waits for.
+    fn is_ready(&self, named: bool) -> bool {
+        self.objects.iter().filter(|one| named || !one.state.is_aside()).all(ObjectStatus::is_ready)
+    }
+}
+
 pub async fn run(args: StatusArgs) -> Result<u8, Failure> {
     let desired = load_desired(&args.input.files).map_err(Failure::Manifests)?;
+    let signals = Signals::listen()?;
     let session = Session::open(config::from_environment()?, &desired).await?;
-    let (fleet, control) = session.load().await?;
-    let conditions = session.store.conditions().await?;
-    let wanted =
-        |row: &Row| args.object.as_ref().is_none_or(|object| *object == format!("{}/{}", row.kind, row.name));
-    let objects: Vec<Row> = conditions.iter().map(|condition| row(condition, &control)).filter(wanted).collect();
-    if let Some(object) = args.object.as_ref().filter(|_| objects.is_empty()) {
-        return Err(Failure::Usage(format!(
-            "nothing is known of `{object}`; names look like tenant/acme, instance/shared-1"
-        )));
-    }
-    let ready = objects.iter().all(|row| row.ready == "yes");
-    let mut out = anstream::stdout().lock();
-    match args.output.format {
-        Format::Json => {
-            let printed = Printed { fleet: fleet.as_ref(), routing_version: control.routing_version, objects };
-            render::json(&mut out, &printed)?;
-        }
-        Format::Text => {
-            let name = fleet.as_ref().map_or("(not known yet)", |fleet| fleet.name.as_str());
-            use std::io::Write as _;
-            let (version, routes) = (control.routing_version, control.routes.len());
-            writeln!(out, "fleet {name}  routing table version {version}, {routes} routes")?;
-            let cells = |row: &Row| {
-                let name = format!("{}/{}", row.kind, row.name);
-                [&name, &row.ready, &row.instance, &row.tier, &row.route, &row.since, &row.message]
-                    .map(String::clone)
-                    .to_vec()
-            };
-            let rows: Vec<Vec<String>> = objects.iter().map(cells).collect();
-            render::table(
-                &mut out,
-                &["OBJECT", "READY", "INSTANCE", "TIER", "ROUTE", "SINCE (UTC)", "MESSAGE"],
-                &rows,
-            )?;
-        }
+    let shown = async {
+        let seen = wait(&args, &desired, &session, &signals).await?;
+        show(&args, &seen)
+    };
+    signals.settle(shown.await)
+}
+
+fn show(args: &StatusArgs, seen: &Seen) -> Result<u8, Failure> {
+    let ready = seen.is_ready(args.object.is_some());
+    print(args, seen, ready)?;
+    if !ready && args.wait.is_some() {
+        say(&format!("not ready within {} s", args.timeout.as_secs()));
     }
     Ok(if ready { 0 } else { 2 })
 }
 
-fn row(stored: &StoredCondition, control: &ControlLive) -> Row {
-    let condition = &stored.condition;
-    let route =
-        control.routes.values().find(|route| condition.kind == "tenant" && route.tenant.as_str() == condition.name);
-    let ready = match condition.status {
-        ConditionStatus::True => "yes",
-        ConditionStatus::False => "no",
-        ConditionStatus::Unknown => "unknown",
-    };
-    Row {
-        kind: condition.kind.clone(),
-        name: condition.name.clone(),
-        ready: ready.to_owned(),
-        instance: route.map_or_else(String::new, |route| route.instance.to_string()),
-        tier: route.map_or_else(String::new, |route| route.tier.to_string()),
-        route: route.map_or_else(String::new, |route| route.state.as_str().to_owned()),
-        since: stored.since.format("%Y-%m-%d %H:%M:%S").to_string(),
-        message: condition.message.clone(),
+/// Looks once, or until all is ready or the time is over.
+async fn wait(args: &StatusArgs, desired: &Desired, session: &Session, signals: &Signals) -> Result<Seen, Failure> {
+    let (progress, until) = (Progress::new(), Instant::now() + args.timeout);
+    loop {
+        let seen = look(args, desired, session).await?;
+        if args.wait.is_none() || seen.is_ready(args.object.is_some()) || Instant::now() >= until {
+            progress.clear();
+            return Ok(seen);
+        }
+        let open = seen.objects.iter().filter(|one| !one.is_ready() && !one.state.is_aside());
+        let first = open.clone().next().map(ObjectStatus::address).unwrap_or_default();
+        progress.show(&format!("still waiting: {} not ready, {first} first", open.count()));
+        tokio::select! {
+            () = signals.token.cancelled() => return Err(operator::Error::Stopped.into()),
+            () = sleep(POLL) => {}
+        }
+    }
+}
+
+async fn look(args: &StatusArgs, desired: &Desired, session: &Session) -> Result<Seen, Failure> {
+    let (fleet, control) = session.load().await?;
+    let conditions = session.store.conditions().await?;
+    let mut objects = statuses(desired, &control, &conditions);
+    if let Some(wanted) = &args.object {
+        objects.retain(|one| one.address() == *wanted);
+        if objects.is_empty() {
+            return Err(Failure::Unknown { object: wanted.clone() });
+        }
+    }
+    Ok(Seen { fleet, routing_version: control.routing_version, routes: control.routes.len(), objects })
+}
+
+fn print(args: &StatusArgs, seen: &Seen, ready: bool) -> Result<(), Failure> {
+    let mut out = anstream::stdout().lock();
+    if args.output.format == Format::Json {
+        let (fleet, objects) = (seen.fleet.as_ref(), &seen.objects[..]);
+        let printed = Printed { fleet, routing_version: seen.routing_version, ready, objects };
+        return Ok(render::json(&mut out, &printed)?);
+    }
+    let name = seen.fleet.as_ref().map_or("(not known yet)", |fleet| fleet.name.as_str());
+    writeln!(out, "fleet {name}  routing table version {}, {} routes", seen.routing_version, seen.routes)?;
+    let at = now();
+    let rows: Vec<Vec<String>> = seen.objects.iter().map(|one| row(one, at)).collect();
+    render::table(&mut out, &["OBJECT", "READY", "STATE", "INSTANCE", "TIER", "AGE", "MESSAGE"], &rows)?;
+    if seen.objects.iter().all(|one| one.ready == Readiness::Unknown) {
+        say("no run has looked at this fleet yet: o7s reconcile --once");
+    }
+    Ok(())
+}
+
+fn row(one: &ObjectStatus, at: DateTime<Utc>) -> Vec<String> {
+    let text = |value: Option<String>| value.unwrap_or_default();
+    vec![
+        one.address(),
+        one.ready.as_str().to_owned(),
+        one.state.to_string(),
+        text(one.instance.as_ref().map(ToString::to_string)),
+        text(one.tier.as_ref().map(ToString::to_string)),
+        text(one.since.map(|since| age(at - since))),
+        one.message.clone(),
+    ]
+}
+
+/// The largest unit, rounded down. The two clocks may differ; an age is never negative.
+fn age(time: chrono::TimeDelta) -> String {
+    match time.num_seconds().max(0) {
+        seconds @ 0..120 => format!("{seconds}s"),
+        seconds @ 120..7_200 => format!("{}m", seconds / 60),
+        seconds @ 7_200..172_800 => format!("{}h", seconds / 3_600),
+        seconds => format!("{}d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_is_told_in_its_largest_unit() {
+        let shown = |seconds| age(chrono::TimeDelta::seconds(seconds));
+        assert_eq!(
+            [-5, 0, 119, 120, 7_199, 7_200, 172_799, 172_800].map(shown),
+            ["0s", "0s", "119s", "2m", "119m", "2h", "47h", "2d"]
+        );
     }
 }

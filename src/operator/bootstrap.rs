@@ -58,6 +58,7 @@ pub async fn bootstrap(ground: &Ground<'_>, fleet: &Fleet) -> Result<Bootstrappe
         keys: ground.keys,
         fleet: ground.keys.fleet_uid(&fleet.name),
         stop: ground.stop,
+        leading: None,
         progress: ground.progress,
         clock: ground.clock,
         timing: ground.timing,

@@ -1,8 +1,6 @@
 //! What ends a whole run. What concerns one object is a [`super::Failure`] and lets the rest go on.
 
-use super::code::Code;
-use crate::tenancy::ErrorCode;
-use crate::{plan, railway, store};
+use crate::{railway, store};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -13,6 +11,9 @@ pub enum Error {
     /// SIGINT or SIGTERM; what was done is in the report.
     #[error("stopped on request")]
     Stopped,
+    /// Overtaken, cut off from the control database, or frozen for too long: nothing is changed any more.
+    #[error("this run does not hold the lease any more")]
+    NotLeading,
     #[error("no project `{project}` with an environment `{environment}` on Railway")]
     NotBootstrapped { project: String, environment: String },
     #[error("project `{project}`, environment `{environment}` has no control database: {lacks}")]
@@ -38,27 +39,14 @@ pub enum Error {
 }
 
 impl Error {
-    pub fn code(&self) -> ErrorCode {
-        match self {
-            Error::Railway(error) => error.code().into(),
-            Error::Store(error) => error.code().into(),
-            Error::Stopped => Code::Stopped.into(),
-            Error::NotBootstrapped { .. } => Code::NotBootstrapped.into(),
-            Error::SeveralProjects { .. } => Code::SeveralProjects.into(),
-            Error::WhichWorkspace { .. } => Code::WhichWorkspace.into(),
-            Error::ForeignControl { .. } => Code::ForeignControl.into(),
-            Error::ControlFailed { .. } => Code::ControlFailed.into(),
-            Error::NoControl { .. } => Code::NoControl.into(),
-            Error::ControlDown { .. } => Code::ControlDown.into(),
-            Error::Unsafe { .. } => plan::Code::Unsafe.into(),
-        }
-    }
-
     pub fn help(&self) -> String {
         match self {
             Error::Railway(error) => error.help(),
             Error::Store(error) => error.help().to_owned(),
             Error::Stopped => "run again: the next run goes on where this one stopped".into(),
+            Error::NotLeading => {
+                "run it again; o7s lease show tells who holds the lease, and nothing is done twice".into()
+            }
             Error::NotBootstrapped { .. } => {
                 "run `o7s bootstrap --yes`, or correct `spec.railway` in the Fleet".into()
             }
@@ -85,7 +73,10 @@ impl Error {
             Error::Railway(error) => error.exit_code(),
             Error::Store(error) => store_exit_code(error),
             Error::Stopped => 130,
-            Error::NotBootstrapped { .. } | Error::NoControl { .. } | Error::ControlFailed { .. } => 1,
+            Error::NotBootstrapped { .. }
+            | Error::NoControl { .. }
+            | Error::ControlFailed { .. }
+            | Error::NotLeading => 1,
             Error::ControlDown { .. } => 7,
             Error::SeveralProjects { .. } | Error::WhichWorkspace { .. } | Error::ForeignControl { .. } => 4,
             Error::Unsafe { .. } => 4,

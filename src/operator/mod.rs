@@ -2,15 +2,17 @@
 //!
 //! Decides nothing that `plan` could decide, and never touches what a plan does not name.
 //! Read: reconcile (a run in one page), observe, apply (the waves), then services, volumes, configure and ready (how an
-//! instance comes to be), databases, find, bootstrap, watch; world says what a run needs of the outside.
+//! instance comes to be), databases, find, bootstrap, watch, leading; status and measure (what people are told); world says what
+//! a run needs of the outside.
 
 mod apply;
 mod bootstrap;
-mod code;
 mod configure;
 mod databases;
 mod error;
 mod find;
+mod leading;
+mod measure;
 mod observe;
 mod outcome;
 mod ready;
@@ -18,18 +20,21 @@ mod real;
 mod reconcile;
 mod record;
 mod services;
+mod status;
 mod volumes;
 mod watch;
 mod world;
 
 pub use apply::apply;
 pub use bootstrap::{Bootstrapped, Ground, bootstrap, control_url};
-pub use code::Code;
 pub use error::{Error, store_exit_code};
 pub use find::{FoundControl, Search};
+pub use leading::{Leading, Look, TRUSTED_FOR};
+pub use measure::{Measured, measure};
 pub use observe::observe;
 pub use outcome::{Failure, Outcome, Report, Verdict};
 pub use real::{ControlDatabase, Instances};
 pub use reconcile::{Reconciled, reconcile};
+pub use status::{ObjectStatus, Readiness, State, statuses};
 pub use watch::{Seen, Watch, watch};
 pub use world::{Control, Door, Memory, ServerFailure, Servers, Timing};

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 
 use super::error::Error;
+use super::leading::Look;
 use super::world::{Control, Memory, ServerFailure, Servers};
 use crate::plan::{ControlLive, DatabaseChange, DeletionIntent, GRACE_DAYS, InstanceRecord, Placement, ServerLive};
 use crate::postgres::{self, Many, Server, change_many};
@@ -23,6 +24,15 @@ pub struct ControlDatabase<'a> {
 impl<'a> ControlDatabase<'a> {
     pub fn new(store: &'a Store, lease: Lease) -> ControlDatabase<'a> {
         ControlDatabase { store, lease: Mutex::new(lease) }
+    }
+
+    /// What the database itself says of this run's lease.
+    pub async fn look(&self, epoch: u64) -> Look {
+        match self.store.still_holds(epoch).await {
+            Ok(true) => Look::Held,
+            Ok(false) => Look::Lost,
+            Err(_) => Look::Unanswered,
+        }
     }
 
     pub async fn release(self) {
@@ -88,8 +98,8 @@ pub struct Instances<'a> {
     pub parallel: usize,
 }
 
-fn failure(error: &postgres::Error) -> ServerFailure {
-    ServerFailure { code: error.code().into(), message: explain(error), help: error.help().to_owned() }
+pub(super) fn failure(error: &postgres::Error) -> ServerFailure {
+    ServerFailure { message: explain(error), help: error.help().to_owned() }
 }
 
 /// An error and its causes on one line.

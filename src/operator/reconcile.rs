@@ -46,13 +46,21 @@ pub async fn reconcile<C: Control, S: Servers>(
         Reconciled { verdict: verdict(&plan, None), plan, report: Report::default(), rest: None, error: None };
     let go = !run.plan.is_stopped() && (run.plan.is_empty() || agree(&run.plan));
     if go {
+        if let Some(leading) = door.leading.filter(|leading| !leading.holds()) {
+            // A person took their time to agree.
+            leading.regain().await;
+        }
         carry_out(door, control, servers, &mut run, (desired, consent), (&live, fleet, since)).await?;
     } else if !run.plan.is_stopped() {
         run.verdict = Verdict::Unconfirmed;
         return Ok(run);
     }
     let (entry, events, conditions) = record::of(door, desired, &live, &run, started_at);
-    control.record(&entry, &events, &conditions).await?;
+    let recorded = control.record(&entry, &events, &conditions).await;
+    // What ended a run early often forbids its record too; what was done until then is told all the same.
+    if run.error.is_none() {
+        recorded?;
+    }
     Ok(run)
 }
 

@@ -8,8 +8,12 @@ use super::outcome::{Outcome, Verdict};
 use super::reconcile::Reconciled;
 use super::world::Door;
 use crate::manifest::{Desired, TenantState};
-use crate::plan::{Action, Live, Problem, Step};
+use crate::plan::{Action, InstanceState, Live, Problem, Step};
 use crate::store::{Condition, ConditionStatus, ConditionType, Event, Outcome as RunOutcome, RunRecord};
+use crate::tenancy::{InstanceName, TenantId};
+
+/// The reason of an instance that is as wanted and sleeps.
+pub(super) const ASLEEP: &str = "Asleep";
 
 pub(super) type Record = (RunRecord, Vec<Event>, Vec<Condition>);
 
@@ -115,7 +119,7 @@ fn conditions(desired: &Desired, live: &Live, run: &Reconciled) -> Vec<Condition
             (None, None) if open.contains(address.as_str()) => {
                 (ConditionStatus::False, "NotConverged", "still differs after the run".to_owned())
             }
-            (None, None) => (ConditionStatus::True, "AsWanted", String::new()),
+            (None, None) => (ConditionStatus::True, as_wanted(kind, name, desired, live), String::new()),
         };
         let (kind, name, reason) = (kind.to_owned(), name.to_owned(), reason.to_owned());
         Condition { kind, name, condition: ConditionType::Ready, status, reason, message, digest: None }
@@ -131,6 +135,17 @@ fn conditions(desired: &Desired, live: &Live, run: &Reconciled) -> Vec<Condition
     let all = tenants.chain(names.into_iter().map(|name| say("instance", name)));
     // A plan that was not carried out says nothing about readiness.
     all.filter(|condition| !stopped || condition.status == ConditionStatus::False).collect()
+}
+
+/// Its change is told apart, so that a condition says since when.
+fn as_wanted(kind: &str, name: &str, desired: &Desired, live: &Live) -> &'static str {
+    let suspended = TenantId::parse(name).ok().and_then(|id| desired.tenants.get(&id)).is_some_and(|it| it.suspended);
+    let asleep = InstanceName::parse(name).is_ok_and(|id| live.instances.get(&id) == Some(&InstanceState::Asleep));
+    match kind {
+        "tenant" if suspended => "Suspended",
+        "instance" if asleep => ASLEEP,
+        _ => "AsWanted",
+    }
 }
 
 /// `tenant/acme` of `route/acme`, `tenant/acme.login`, …

@@ -9,12 +9,11 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
+use super::leading::Leading;
 use crate::plan::{ControlLive, DatabaseChange, DeletionIntent, InstanceRecord, Placement, ServerLive};
 use crate::railway::Client;
 use crate::store::{Condition, Event, FleetRow, RunRecord};
-use crate::tenancy::{
-    Address, EnvironmentId, ErrorCode, FleetUid, InstanceName, Keyring, ProjectId, Route, TenantId,
-};
+use crate::tenancy::{Address, EnvironmentId, FleetUid, InstanceName, Keyring, ProjectId, Route, TenantId};
 
 /// One Railway environment and everything a call to it needs.
 pub struct Door<'a> {
@@ -25,6 +24,8 @@ pub struct Door<'a> {
     pub fleet: FleetUid,
     /// Cancelled by Ctrl-C: the call in flight is finished, the next is not begun.
     pub stop: &'a CancellationToken,
+    /// Whether this run holds the lease; `None` where nothing is changed or nothing is held.
+    pub leading: Option<&'a Leading>,
     /// Lines for a person who waits.
     pub progress: &'a dyn Fn(&str),
     pub clock: &'a dyn Fn() -> DateTime<Utc>,
@@ -38,7 +39,11 @@ pub struct Door<'a> {
 impl Door<'_> {
     /// Call before anything that changes the world.
     pub fn go_on(&self) -> Result<(), Error> {
-        if self.stop.is_cancelled() { Err(Error::Stopped) } else { Ok(()) }
+        match self.leading {
+            Some(leading) if !leading.holds() => Err(Error::NotLeading),
+            _ if self.stop.is_cancelled() => Err(Error::Stopped),
+            _ => Ok(()),
+        }
     }
 
     /// A pause between two looks. A stop request ends it, and whatever was being waited for.
@@ -125,7 +130,6 @@ pub trait Control: Memory {
 /// Why a server did not do what it was asked, in words for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerFailure {
-    pub code: ErrorCode,
     pub message: String,
     pub help: String,
 }

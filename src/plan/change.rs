@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::Grants;
-use crate::tenancy::{Address, Credential, InstanceName, Keyring, RoleName, Secret, TenantId};
+use crate::tenancy::{Address, Credential, InstanceName, Keyring, RoleName, Secret, TenantId, connection_url};
 
 /// A service variable's value, without the secret in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,7 +145,7 @@ impl VariableValue {
             VariableValue::Password { credential } => Some(keys.password(credential)),
             VariableValue::Url { user, credential, instance, database } => {
                 let (address, password) = (host(instance)?, keys.password(credential));
-                Some(Secret::new(format!("postgresql://{user}:{}@{address}/{database}", password.expose())))
+                Some(connection_url(user, &password, &address, database))
             }
         }
     }

@@ -11,7 +11,8 @@ use super::planner::{Draft, problem};
 use super::renamed;
 use super::route::{push_route, wanted_route};
 use crate::manifest::{Origin, Tenant};
-use crate::tenancy::{RoleName, TenantId};
+use crate::tenancy::TenantId;
+pub use crate::tenancy::role_name;
 
 pub(super) fn plan(draft: &mut Draft<'_>, tenant: &Tenant, placement: &Placement, remembered: bool) {
     let address = format!("tenant/{}", tenant.name);
@@ -95,11 +96,6 @@ fn foreign(server: &ServerLive, tenant: &Tenant, placement: &Placement) -> Optio
 
 fn marked_for(role: &RoleLive, tenant: &TenantId) -> bool {
     role.mark.as_ref().is_some_and(|mark| mark.tenant == *tenant)
-}
-
-/// `acme` or `acme_reader`.
-pub fn role_name(tenant: &TenantId, role: Option<&RoleName>) -> String {
-    role.map_or_else(|| tenant.to_string(), |role| format!("{tenant}_{role}"))
 }
 
 fn push_actions(draft: &mut Draft<'_>, tenant: &Tenant, placement: &Placement, work: Work) {

@@ -7,19 +7,19 @@
 //! change (how they are sent), many, then ident and scram.
 
 mod change;
-mod code;
 mod error;
 mod guard;
 mod ident;
 mod many;
+mod measure;
 mod observe;
 mod removal;
 mod scram;
 mod script;
 mod server;
 
-pub use code::Code;
 pub use error::Error;
 pub use many::{Many, change_many};
+pub use measure::DatabaseUse;
 pub use scram::Verifier;
 pub use server::Server;

@@ -14,7 +14,7 @@ use super::error::Error;
 use super::load::is_undefined;
 
 /// "o7s" and a number of ours; nobody else locks in this database.
-const LOCK: i64 = 0x006f_3773_0001;
+pub(super) const LOCK: i64 = 0x006f_3773_0001;
 const POLL: Duration = Duration::from_millis(250);
 
 /// Takes lock and epoch at once, so that no crash can separate them. No row: somebody else holds the lock.

@@ -1,10 +1,10 @@
 //! The control database: placements, instances, the routing table, status, events, and the lease that says who may
 //! write them. All its SQL is here, and no SQL leaves. Never talks to Railway or to a tenant's database.
-//! Read: connect, migrate, load, lease, then what is written under a lease: remember, routes, record.
+//! Read: connect, migrate, load, lease, holder, then what is written under a lease: remember, routes, record.
 
-mod code;
 mod connect;
 mod error;
+mod holder;
 mod lease;
 mod load;
 mod migrate;
@@ -12,9 +12,9 @@ mod record;
 mod remember;
 mod routes;
 
-pub use code::Code;
 pub use connect::Store;
 pub use error::Error;
+pub use holder::{Holder, HolderSession};
 pub use lease::Lease;
 pub use load::FleetRow;
 pub use migrate::SCHEMA_VERSION;

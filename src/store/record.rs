@@ -70,7 +70,7 @@ pub struct Condition {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StoredCondition {
-    /// When its status last changed, by the control database's clock.
+    /// When its status or reason last changed, by the control database's clock.
     pub since: DateTime<Utc>,
     #[serde(flatten)]
     pub condition: Condition,
@@ -127,7 +127,8 @@ const RECORD: &str = fenced!(
             AS c (kind text, name text, condition text, status text, reason text, message text, digest text)
         ON CONFLICT (kind, name, condition) DO UPDATE SET status = excluded.status, reason = excluded.reason,
             message = excluded.message, digest = excluded.digest,
-            since = CASE WHEN have.status = excluded.status THEN have.since ELSE now() END
+            since = CASE WHEN (have.status, have.reason) = (excluded.status, excluded.reason)
+                THEN have.since ELSE now() END
         WHERE (have.status, have.reason, have.message, have.digest)
             IS DISTINCT FROM (excluded.status, excluded.reason, excluded.message, excluded.digest)),
     old_events AS (DELETE FROM o7s.events USING fence WHERE id <= (SELECT max(id) FROM o7s.events) - 100000),

@@ -1,18 +1,16 @@
 //! The words everyone shares: tenant, tier, ceilings, route, instance, credentials. Pure: no I/O, no clock.
-//! Read: id, quantity, limits, route, secret, keyring, marker, code, digest.
+//! Read: id, quantity, limits, route, secret, keyring, login, marker, digest.
 
-mod code;
 mod digest;
 mod id;
 mod keyring;
 mod limits;
+mod login;
 mod marker;
 mod quantity;
 mod route;
 mod secret;
 
-pub use code::ErrorCode;
-pub(crate) use code::codes;
 pub use digest::Digest;
 pub use id::{
     BadName, CONTROL_SERVICE, EnvironmentId, FleetName, InstanceName, PoolName, ProjectId, RoleName, RouterName,
@@ -20,6 +18,7 @@ pub use id::{
 };
 pub use keyring::{Credential, Fingerprint, FleetUid, GENERATION_MAX, Keyring, WeakKey};
 pub use limits::{Limits, Over, OverLimit, Upgrade};
+pub use login::{Login, connection_url, role_name};
 pub use marker::{DatabaseMarker, OWNER_VARIABLE, Purpose, RoleMarker, ServiceMarker, Unreadable};
 pub use quantity::{BadQuantity, Bytes, Millis, Percent};
 pub use route::{Address, Endpoint, Route, RouteState};

@@ -4,10 +4,11 @@
 mod cluster;
 #[cfg(feature = "local")]
 mod cut;
-#[cfg(feature = "local")]
 mod error_page;
 #[cfg(feature = "local")]
 mod far;
+#[cfg(feature = "local")]
+mod lease;
 mod licences;
 #[cfg(feature = "local")]
 mod local;
@@ -34,3 +35,5 @@ mod store;
 #[cfg(feature = "local")]
 mod support;
 mod tidy;
+#[cfg(feature = "local")]
+mod verbs;

@@ -81,7 +81,7 @@ impl Fleet {
         assert!(text(&done.stdout).contains("No changes."), "{}{}", text(&done.stdout), text(&done.stderr));
     }
 
-    fn in_background(&self, args: &[&str]) -> Child {
+    pub fn in_background(&self, args: &[&str]) -> Child {
         self.command(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("starts")
     }
 
@@ -97,7 +97,7 @@ impl Fleet {
         assert!(done.status.success(), "{}", text(&done.stderr));
     }
 
-    fn requests(&self, operation: &str) -> u64 {
+    pub fn requests(&self, operation: &str) -> u64 {
         self.railway.status()["requests"]["byOperation"][operation].as_u64().unwrap_or(0)
     }
 
@@ -147,7 +147,7 @@ impl Fleet {
     }
 
     /// As the router will: by the routing table and the derived password.
-    async fn login(&self, tenant: &str, generation: u32) -> Result<PgConnection, sqlx::Error> {
+    pub async fn login(&self, tenant: &str, generation: u32) -> Result<PgConnection, sqlx::Error> {
         let mut control = self.control().await;
         let (database, port): (String, i32) =
             sqlx::query_as("SELECT database, public_port FROM o7s.routes WHERE tenant = $1")

@@ -89,11 +89,7 @@ impl ServersModel {
 }
 
 fn gone(name: &InstanceName) -> ServerFailure {
-    ServerFailure {
-        code: ogelnates::postgres::Code::NotListening.into(),
-        message: format!("{name} does not listen"),
-        help: "wait".into(),
-    }
+    ServerFailure { message: format!("{name} does not listen"), help: "wait".into() }
 }
 
 impl Servers for ServersModel {

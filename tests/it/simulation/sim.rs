@@ -302,6 +302,7 @@ impl Sim {
             keys: &self.keys,
             fleet: row.uid,
             stop,
+            leading: None,
             progress,
             clock,
             timing: Timing::default(),

@@ -1,0 +1,162 @@
+//! `o7s tenant limits`: each ceiling with who set it, who holds it, and what is used of it.
+
+use serde::Serialize;
+
+use super::{OneArgs, World};
+use crate::cli::args::Format;
+use crate::cli::progress::say;
+use crate::cli::render;
+use crate::cli::report::Failure;
+use crate::manifest::{Owner, owners};
+use crate::operator::Measured;
+use crate::postgres::DatabaseUse;
+use crate::tenancy::{Bytes, Limits, TenantId};
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Ceiling {
+    pub name: &'static str,
+    /// Absent: unlimited.
+    pub value: Option<String>,
+    /// What the routing table still has, where that differs.
+    pub in_force: Option<String>,
+    /// The manifest line; absent for a tenant without manifest and for what nothing limits.
+    pub set_by: Option<String>,
+    pub held_by: String,
+    pub used: Option<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Printed<'a> {
+    tenant: &'a TenantId,
+    tier: String,
+    limits: Vec<Ceiling>,
+    measured: &'a Measured,
+}
+
+const NOBODY: &str = "nothing before the router";
+
+pub(super) async fn run(args: &OneArgs) -> Result<u8, Failure> {
+    let world = World::open(&args.input).await?;
+    let route = world.route(&args.tenant)?;
+    let measured = world.measure(route).await?;
+    let limits = ceilings(&world, &args.tenant, &measured);
+    let mut out = anstream::stdout().lock();
+    match args.format {
+        Format::Json => {
+            let tier = route.tier.to_string();
+            render::json(&mut out, &Printed { tenant: &args.tenant, tier, limits, measured: &measured })?;
+        }
+        Format::Text => {
+            render::table(&mut out, &HEAD, &rows(&limits))?;
+            not_measured(&measured).into_iter().for_each(|line| say(&line));
+        }
+    }
+    Ok(0)
+}
+
+pub(super) const HEAD: [&str; 5] = ["CEILING", "VALUE", "USED", "SET BY", "HELD BY"];
+
+pub(super) fn rows(limits: &[Ceiling]) -> Vec<Vec<String>> {
+    let show = |value: &Option<String>, absent: &str| value.clone().unwrap_or_else(|| absent.to_owned());
+    let value = |limit: &Ceiling| match &limit.in_force {
+        Some(old) => format!("{} ({old} until the next reconcile)", show(&limit.value, "unlimited")),
+        None => show(&limit.value, "unlimited"),
+    };
+    let row = |limit: &Ceiling| {
+        let held = if limit.value.is_some() { limit.held_by.clone() } else { String::new() };
+        vec![limit.name.to_owned(), value(limit), show(&limit.used, ""), show(&limit.set_by, ""), held]
+    };
+    limits.iter().map(row).collect()
+}
+
+/// Why a column is empty.
+pub(super) fn not_measured(measured: &Measured) -> Option<String> {
+    match measured {
+        Measured::Awake(_) => None,
+        Measured::Asleep => Some("its instance sleeps and was not woken: nothing was measured".into()),
+        Measured::Gone => Some("its database is not on its instance: run o7s plan".into()),
+        Measured::Unreachable { reason, help } => Some(format!("nothing was measured: {reason}\n  next: {help}")),
+    }
+}
+
+/// Those of the manifest; a tenant without one keeps those of its route.
+pub(super) fn ceilings(world: &World, tenant: &TenantId, measured: &Measured) -> Vec<Ceiling> {
+    let route = world.control.routes.get(tenant).map(|route| values(&route.limits));
+    let declared = world.desired.tenants.get(tenant).map(|tenant| values(&tenant.limits));
+    let owned = owners(&world.desired, &world.sources, &format!("tenant/{tenant}")).unwrap_or_default();
+    let set_by = |name: &str| {
+        let field = format!("spec.limits.{name}");
+        owned.iter().find(|owned| owned.field == field).and_then(|owned| match &owned.owner {
+            Owner::Manifest { at } => Some(at.to_string()),
+            Owner::Tier { name, at } => Some(format!("tier {name}, {at}")),
+            Owner::Fleet { at } => Some(at.to_string()),
+            Owner::Default => None,
+        })
+    };
+    let used = match measured {
+        Measured::Awake(used) => Some(used),
+        Measured::Asleep | Measured::Gone | Measured::Unreachable { .. } => None,
+    };
+    let ceiling = |(at, name): (usize, &'static str)| {
+        let wanted = declared.as_ref().or(route.as_ref()).and_then(|values| values[at].clone());
+        let there = route.as_ref().map(|values| values[at].clone());
+        let in_force = there.filter(|there| *there != wanted).map(|old| old.unwrap_or_else(|| "unlimited".into()));
+        let (held_by, used) = held(name, used);
+        Ceiling { name, value: wanted, in_force, set_by: set_by(name), held_by, used }
+    };
+    NAMES.into_iter().enumerate().map(ceiling).collect()
+}
+
+const NAMES: [&str; 6] =
+    ["connections", "serverConnections", "queriesPerMinute", "storage", "egressPerMonth", "statementTimeout"];
+
+/// In the order of [`NAMES`].
+fn values(limits: &Limits) -> [Option<String>; 6] {
+    [
+        Some(limits.connections.to_string()),
+        Some(limits.server_connections.to_string()),
+        limits.queries_per_minute.map(|count| count.to_string()),
+        limits.storage.map(|bytes| bytes.to_string()),
+        limits.egress_per_month.map(|bytes| bytes.to_string()),
+        limits.statement_timeout.map(|time| time.to_string()),
+    ]
+}
+
+fn held(name: &str, used: Option<&DatabaseUse>) -> (String, Option<String>) {
+    match name {
+        "serverConnections" => {
+            let held = match used {
+                Some(used) if used.connection_limit >= 0 => {
+                    format!("Postgres, CONNECTION LIMIT {}", used.connection_limit)
+                }
+                Some(_) => "nothing: Postgres has no limit on it, see o7s plan".to_owned(),
+                None => "Postgres, CONNECTION LIMIT".to_owned(),
+            };
+            (held, used.map(|used| used.connections.to_string()))
+        }
+        "statementTimeout" => {
+            let held = match used {
+                Some(DatabaseUse { statement_timeout: Some(text), .. }) => {
+                    let unit = if text.bytes().all(|byte| byte.is_ascii_digit()) { " ms" } else { "" };
+                    format!("Postgres, statement_timeout {text}{unit}")
+                }
+                Some(_) => "nothing: the database has no statement_timeout, see o7s plan".to_owned(),
+                None => "Postgres, statement_timeout".to_owned(),
+            };
+            (held, None)
+        }
+        "connections" => (NOBODY.to_owned(), used.map(|used| used.connections.to_string())),
+        "storage" => (NOBODY.to_owned(), used.map(|used| size(used.size_bytes))),
+        _ => (NOBODY.to_owned(), None),
+    }
+}
+
+/// For people: whole mebibytes, rounded up, from 10 MiB on; exact bytes are in the JSON.
+pub(super) fn size(bytes: u64) -> String {
+    match bytes {
+        0..10_485_760 => format!("{} kiB", bytes.div_ceil(1024)),
+        bytes => Bytes(bytes.div_ceil(1 << 20) << 20).to_string(),
+    }
+}

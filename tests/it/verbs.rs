@@ -1,0 +1,155 @@
+//! The verbs of every day, on the real binary, a local Railway and real Postgres servers.
+
+use std::process::{Output, Stdio};
+
+use serde_json::Value;
+use sqlx::{Connection as _, PgConnection};
+
+use crate::real::{Fleet, code, text};
+use crate::support::eventually;
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}{}", text(&output.stdout), text(&output.stderr)))
+}
+
+fn lines(output: &Output) -> Vec<String> {
+    text(&output.stdout).lines().map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn a_tenant_is_listed_shown_measured_and_connected_to() {
+    let fleet = Fleet::bootstrapped();
+    fleet.tenant("acme", "  roles: [{ name: reader, grants: read }]\n  limits: { connections: 9, storage: 1Gi }\n");
+
+    // Before anything was made: known and not there is told from unknown, in every verb alike.
+    let early = fleet.o7s(&["tenant", "url", "acme"]);
+    assert_eq!((code(&early), text(&early.stdout).as_str()), (1, ""), "{}", text(&early.stderr));
+    assert!(text(&early.stderr).contains("has no database yet"), "{}", text(&early.stderr));
+    assert_eq!(code(&fleet.o7s(&["events", "tenant/acme"])), 0);
+    assert_eq!(code(&fleet.o7s(&["status"])), 2);
+    for args in [&["status", "tenant/nope"][..], &["events", "tenant/nope"], &["tenant", "show", "nope"]] {
+        let unknown = fleet.o7s(args);
+        assert_eq!(code(&unknown), 64, "{args:?}");
+        assert!(text(&unknown.stderr).contains("nothing is known of tenant/nope"), "{}", text(&unknown.stderr));
+    }
+    let late = fleet.o7s(&["status", "tenant/acme", "--wait=ready", "--timeout", "1s"]);
+    assert_eq!(code(&late), 2, "{}", text(&late.stderr));
+    let waiting = fleet.in_background(&["status", "--wait=Ready", "--timeout", "5m", "--format", "json"]);
+    fleet.settle();
+    let waited = waiting.wait_with_output().expect("over");
+    assert_eq!((code(&waited), json(&waited)["ready"].clone()), (0, Value::Bool(true)));
+
+    assert_eq!(lines(&fleet.o7s(&["tenant", "list", "--quiet"])), ["acme", "beta", "corp"]);
+    assert_eq!(lines(&fleet.o7s(&["tenant", "list", "--quiet", "--pool", "own"])), ["corp"]);
+    let listed = json(&fleet.o7s(&["tenant", "list", "--state", "active", "--format", "json"]));
+    assert_eq!(listed.as_array().map(Vec::len), Some(3), "{listed}");
+
+    let url = lines(&fleet.o7s(&["tenant", "url", "acme", "--role", "reader"]));
+    let mut reader = PgConnection::connect(&url[0]).await.expect("the URL logs in");
+    let user: String = sqlx::query_scalar("SELECT current_user").fetch_one(&mut reader).await.expect("answered");
+    assert_eq!((url.len(), user.as_str()), (1, "acme_reader"));
+    let private = lines(&fleet.o7s(&["tenant", "url", "acme", "--private"]));
+    assert!(private[0].ends_with("@shared-1.railway.internal:5432/acme"), "{}", private[0]);
+    assert_eq!(code(&fleet.o7s(&["tenant", "url", "acme", "--role", "writer"])), 64);
+
+    let limits = json(&fleet.o7s(&["tenant", "limits", "tenant/acme", "--format", "json"]));
+    let ceiling = |name: &str| {
+        let all = limits["limits"].as_array().expect("a list").iter();
+        all.clone().find(|one| one["name"] == name).cloned().unwrap_or_else(|| panic!("{name} in {limits}"))
+    };
+    let (mine, tiers) = (ceiling("connections"), ceiling("serverConnections"));
+    assert_eq!((&mine["value"], &mine["used"]), (&"9".into(), &"1".into()), "the reader's connection: {mine}");
+    assert!(mine["setBy"].as_str().is_some_and(|at| at.ends_with("acme.yaml:7")), "{mine}");
+    assert!(tiers["setBy"].as_str().is_some_and(|at| at.starts_with("tier free, ")), "{tiers}");
+    assert_eq!(tiers["heldBy"], "Postgres, CONNECTION LIMIT 2");
+    assert!(limits["measured"]["sizeBytes"].as_u64().is_some_and(|size| size > 1 << 20), "{limits}");
+
+    let shown = fleet.o7s(&["tenant", "show", "acme"]);
+    for part in ["acme_reader (read)", "shared-1", "generation  1", "Created"] {
+        assert!(text(&shown.stdout).contains(part), "{part} in {}", text(&shown.stdout));
+    }
+    let password = fleet.o7s(&["tenant", "show", "acme", "--format", "json"]);
+    let secret = url[0].split(['@', ':']).nth(2).expect("a password");
+    assert!(!text(&password.stdout).contains(secret) && json(&password)["route"]["tenant"] == "acme");
+
+    fleet.tenant("beta", "  suspended: true\n");
+    fleet.settle();
+    std::fs::remove_file(fleet.manifests.path().join("corp.yaml")).expect("removed");
+    assert_eq!(code(&fleet.reconcile()), 0);
+    let of_state = |state: &str| lines(&fleet.o7s(&["tenant", "list", "-q", "--state", state]));
+    assert_eq!((of_state("suspended"), of_state("retained")), (vec!["beta".to_owned()], vec!["corp".to_owned()]));
+    let suspended = fleet.o7s(&["tenant", "url", "beta"]);
+    assert!(text(&suspended.stderr).contains("is suspended"), "{}", text(&suspended.stderr));
+    let status = fleet.o7s(&["status"]);
+    let all = text(&status.stdout);
+    assert!(all.contains("suspended") && all.contains("no manifest declares it"), "{all}");
+    assert_eq!(code(&status), 0, "{all}");
+}
+
+#[test]
+fn connect_runs_psql_as_the_tenant_and_says_so_where_there_is_none() {
+    let fleet = Fleet::bootstrapped();
+    fleet.settle();
+    let none = fleet.command(&["tenant", "connect", "acme"]).env("PATH", "/nowhere").output().expect("runs");
+    assert_eq!(code(&none), 1);
+    assert!(text(&none.stderr).contains("install Postgres' client"), "{}", text(&none.stderr));
+
+    // Stands for psql: shows what it was handed.
+    let folder = tempfile::tempdir().expect("a folder");
+    let script =
+        "#!/bin/sh\necho \"$@\"; echo $PGUSER $PGDATABASE $PGHOST ${#PGPASSWORD} ${O7S_MASTER_KEY-no key}; exit 3\n";
+    let psql = folder.path().join("psql");
+    std::fs::write(&psql, script).expect("written");
+    let mode = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o755);
+    std::fs::set_permissions(&psql, mode).expect("runnable");
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap_or_default());
+    let mut command = fleet.command(&["tenant", "connect", "acme"]);
+    let done = command.args(["--", "-c", "select 1"]).env("PATH", path).output().expect("runs");
+    assert_eq!(lines(&done), ["-c select 1", "acme acme 127.0.0.1 43 no key"], "{}", text(&done.stderr));
+    assert_eq!(code(&done), 3, "psql's own");
+}
+
+#[tokio::test]
+async fn a_stuck_run_is_robbed_of_its_lease_and_the_next_one_finishes() {
+    let fleet = Fleet::bootstrapped();
+    let free = fleet.o7s(&["lease", "steal", "--yes", "--format", "json"]);
+    assert_eq!(json(&free)["stolen"], false, "{}", text(&free.stderr));
+    fleet.fault(&["timeout", "--operation", "CreateServices"]);
+    let mut stuck = fleet.in_background(&["reconcile", "--once", "--yes"]);
+    let held = eventually("the first holds the lease", async || {
+        let shown = json(&fleet.o7s(&["lease", "show", "--format", "json"]));
+        // The lock shows a moment before the name of who took it.
+        let named = shown["holder"].as_str().is_some_and(|holder| holder.starts_with("o7s reconcile, pid"));
+        (!shown["session"].is_null() && named).then_some(shown)
+    })
+    .await;
+    assert_eq!(code(&fleet.o7s(&["lease", "steal"])), 4, "nobody said yes");
+    let stolen = json(&fleet.o7s(&["lease", "steal", "--yes", "--format", "json"]));
+    assert_eq!(stolen["epoch"].as_u64(), held["epoch"].as_u64().map(|epoch| epoch + 1), "{stolen}");
+    let shown = fleet.o7s(&["lease", "show"]);
+    assert!(text(&shown.stdout).starts_with("the lease is free"), "{}", text(&shown.stdout));
+    fleet.fault(&["clear"]);
+    fleet.settle();
+    stuck.kill().expect("killed");
+    stuck.wait().expect("over");
+    fleet.login("acme", 1).await.expect("made by the second");
+}
+
+#[tokio::test]
+async fn a_killed_leader_is_followed_within_the_time_to_live() {
+    let fleet = Fleet::bootstrapped();
+    fleet.fault(&["timeout", "--operation", "CreateServices"]);
+    let mut first = fleet.in_background(&["reconcile", "--once", "--yes"]);
+    eventually("the first holds the lease", async || {
+        (!json(&fleet.o7s(&["lease", "show", "--format", "json"]))["session"].is_null()).then_some(())
+    })
+    .await;
+    first.kill().expect("killed");
+    first.wait().expect("over");
+    fleet.fault(&["clear"]);
+    let mut next = fleet.command(&["reconcile", "--once", "--yes", "--lock-timeout", "13s"]);
+    let next = next.stdin(Stdio::null()).output().expect("runs");
+    assert_ne!(code(&next), 6, "{}", text(&next.stderr));
+    fleet.settle();
+}
