@@ -95,7 +95,13 @@ fn decide(mut draft: Draft<'_>) -> Plan {
             continue;
         }
         let place = match renamed::database(live, &renamed, &tenant.name, known.first()) {
-            Some(found) => Place::Renamed(found.clone()),
+            Some(found) => {
+                // It fills its place under whatever name.
+                if known.is_empty() {
+                    placer.count(found, Some(tenant));
+                }
+                Place::Renamed(found.clone())
+            }
             None => place_of(tenant, known, &mut placer),
         };
         places.insert(&tenant.name, place);

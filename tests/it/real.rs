@@ -325,6 +325,36 @@ async fn what_a_person_changed_on_railway_or_in_postgres_is_put_back_and_said() 
 }
 
 #[tokio::test]
+async fn what_a_person_renamed_is_refused_and_the_statement_that_is_shown_brings_it_back() {
+    let fleet = Fleet::bootstrapped();
+    fleet.settle();
+    let mut own = fleet.login("acme", 1).await.expect("its own database");
+    execute(&mut own, "CREATE TABLE kept AS SELECT 7 AS v").await;
+    own.close().await.expect("closed");
+    let mut admin = fleet.admin("shared-1").await;
+    for (rename, kind) in
+        [("ALTER DATABASE acme RENAME TO \"old one\"", "DATABASE"), ("ALTER ROLE acme RENAME TO gone", "ROLE")]
+    {
+        execute(&mut admin, rename).await;
+        let refused = fleet.reconcile();
+        let said = text(&refused.stdout);
+        assert_eq!(code(&refused), 4, "{said}");
+        assert!(said.contains("[O7S2013]"), "{said}");
+        let back =
+            said.lines().find_map(|line| line.split_once("as postgres").map(|(_, rest)| rest)).expect("a way back");
+        let back = &back[back.find("ALTER").expect("a statement")..];
+        let back = back.split(';').next().expect("one statement");
+        assert!(back.contains(kind), "{back}");
+        execute(&mut admin, back).await;
+        fleet.settle();
+        let mut own = fleet.login("acme", 1).await.expect("its own database again");
+        let kept: i32 = sqlx::query_scalar("SELECT v FROM kept").fetch_one(&mut own).await.expect("its data");
+        assert_eq!(kept, 7);
+        own.close().await.expect("closed");
+    }
+}
+
+#[tokio::test]
 async fn a_lost_control_database_is_rebuilt_from_the_marks() {
     let fleet = Fleet::bootstrapped();
     fleet.settle();
