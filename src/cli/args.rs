@@ -98,6 +98,21 @@ pub struct Output {
     pub verbose: bool,
 }
 
+/// What commands offer whose result people and programs read in CI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// For people
+    Text,
+    /// One document
+    Json,
+    /// One line an object, then one about the whole
+    Jsonl,
+    /// Text, with annotations, job summary and outputs for GitHub Actions
+    Github,
+    /// For a comment, with a hidden first line to find it again by
+    Markdown,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Color {
     Auto,

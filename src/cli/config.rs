@@ -1,5 +1,6 @@
 //! The environment, read once and checked. Nobody else reads it.
 
+use super::codes::Code;
 use crate::railway::Token;
 use crate::tenancy::{Keyring, Secret};
 
@@ -16,6 +17,14 @@ pub enum Error {
 }
 
 impl Error {
+    pub fn code(&self) -> Code {
+        match self {
+            Error::NoToken => Code::NoToken,
+            Error::NoKey => Code::NoKey,
+            Error::WeakKey(_) => Code::WeakKey,
+        }
+    }
+
     pub fn help(&self) -> &'static str {
         match self {
             Error::NoToken => {

@@ -6,10 +6,10 @@ use clap::Args;
 
 use super::args::{Format, Input};
 use super::load::load_with_sources;
-use super::render;
 use super::report::Failure;
+use super::{codes, render};
 use crate::manifest::{self, Explained, Owned, Owner};
-use crate::plan;
+use crate::tenancy::ErrorCode;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -52,21 +52,16 @@ fn is_code(what: &str) -> bool {
 }
 
 fn explain_code(out: &mut dyn Write, what: &str, format: Format) -> Result<u8, Failure> {
-    let of_manifest = manifest::Code::parse(what).map(|code| (code.to_string(), code.title(), code.explanation()));
-    let of_plan = plan::Code::ALL.iter().find(|code| code.as_str().eq_ignore_ascii_case(what));
-    let found = of_manifest.or_else(|| of_plan.map(|code| (code.to_string(), code.about(), "")));
-    let Some((code, title, text)) = found else {
+    let Some(ErrorCode { title, explanation, .. }) = codes::find(what) else {
         return Err(Failure::Usage(format!("`{what}` is no error code of this version; docs/errors.md lists them")));
     };
+    let code = what.to_ascii_uppercase();
     match format {
         Format::Json => {
-            render::json(out, &serde_json::json!({ "code": code, "title": title, "explanation": text }))?;
+            render::json(out, &serde_json::json!({ "code": code, "title": title, "explanation": explanation }))?;
         }
         Format::Text => {
-            writeln!(out, "{code}: {title}")?;
-            if !text.is_empty() {
-                writeln!(out, "\n{}", wrapped(text, 0))?;
-            }
+            writeln!(out, "{code}: {title}\n\n{}", wrapped(explanation, 0))?;
         }
     }
     Ok(0)
@@ -163,8 +158,8 @@ mod tests {
 
     #[test]
     fn every_code_is_explained() {
-        let codes = manifest::Code::ALL.iter().map(ToString::to_string);
-        for code in codes.chain(plan::Code::ALL.iter().map(ToString::to_string)) {
+        for code in codes::chapters().into_iter().flat_map(|chapter| chapter.codes) {
+            let code = code.to_string();
             let mut out = Vec::new();
             assert!(is_code(&code), "{code}");
             assert!(explain_code(&mut out, &code.to_lowercase(), Format::Text).is_ok(), "{code}");

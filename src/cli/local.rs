@@ -7,6 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::report::Failure;
 use crate::local::world::{Fault, Plan, Rule};
 use crate::local::{self, Error, Exports, FaultOrder, Status, Up};
 
@@ -109,36 +110,14 @@ fn parse_kind(text: &str) -> Result<Kind, String> {
 }
 
 /// Runs the command and gives the exit code.
-pub fn run(args: LocalArgs) -> u8 {
+pub fn run(args: LocalArgs) -> Result<u8, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let result = runtime.map_err(Error::System).and_then(|runtime| {
         let result = runtime.block_on(obey(args.command));
         runtime.shutdown_background();
         result
     });
-    match result {
-        Ok(()) => 0,
-        Err(error) => {
-            let mut stderr = io::stderr().lock();
-            // Nobody is left to tell when this fails.
-            let _ = explain(&error, &mut stderr);
-            1
-        }
-    }
-}
-
-fn explain(error: &Error, out: &mut dyn Write) -> io::Result<()> {
-    write!(out, "error: {error}")?;
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        write!(out, ": {inner}")?;
-        cause = inner.source();
-    }
-    writeln!(out)?;
-    match error.help() {
-        help if help.is_empty() => Ok(()),
-        help => writeln!(out, "next: {help}"),
-    }
+    Ok(result.map(|()| 0)?)
 }
 
 async fn obey(command: LocalCommand) -> Result<(), Error> {

@@ -3,6 +3,7 @@
 
 mod args;
 mod bootstrap;
+pub mod codes;
 mod config;
 mod events;
 mod explain;
@@ -28,9 +29,9 @@ pub mod validate;
 
 use std::io::{self, Write as _};
 
-use clap::Parser as _;
+use clap::{Parser as _, ValueEnum as _};
 
-use args::{Cli, Command};
+use args::{Cli, Command, ReportFormat};
 use report::Failure;
 
 /// Runs the command line and gives the exit code.
@@ -39,13 +40,10 @@ pub fn main() -> u8 {
         let _ = <Cli as clap::CommandFactory>::command().print_help();
         return 64;
     }
+    let format = asked_format(std::env::args());
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            let _ = error.print();
-            // clap's own code for a usage error is 2, which here means "changes pending".
-            return if error.use_stderr() { 64 } else { 0 };
-        }
+        Err(error) => return usage(&error, format),
     };
     telemetry::init();
     match run(cli.command) {
@@ -53,11 +51,42 @@ pub fn main() -> u8 {
         // The reader went away: end as the shell expects of a pipe.
         Err(Failure::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => 141,
         Err(failure) => {
-            let _ = failure.print(&mut anstream::stderr().lock());
+            let _ = failure.print(format, &mut anstream::stdout().lock(), &mut anstream::stderr().lock());
             let _ = io::stdout().flush();
             failure.exit_code()
         }
     }
+}
+
+/// The value of `--format` as typed: whatever ends a command, also one that could not be read, is told in that format.
+fn asked_format(args: impl Iterator<Item = String>) -> ReportFormat {
+    let mut asked = ReportFormat::Text;
+    let mut args = args.skip(1).take_while(|arg| arg != "--");
+    while let Some(arg) = args.next() {
+        let value = match arg.strip_prefix("--format") {
+            Some("") => args.next(),
+            Some(rest) => rest.strip_prefix('=').map(str::to_owned),
+            None => None,
+        };
+        asked = value.and_then(|value| ReportFormat::from_str(&value, false).ok()).unwrap_or(asked);
+    }
+    asked
+}
+
+/// What clap says: help and version with 0, a command line it cannot read with 64 (its own 2 means "changes pending"
+/// here).
+fn usage(error: &clap::Error, format: ReportFormat) -> u8 {
+    if !error.use_stderr() {
+        let _ = error.print();
+        return 0;
+    }
+    let text = error.render().to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    // Where to read on is said by the failure itself.
+    let text = text.split("\n\nFor more information").next().unwrap_or(text).trim_end();
+    let failure = Failure::Usage(text.to_owned());
+    let _ = failure.print(format, &mut anstream::stdout().lock(), &mut anstream::stderr().lock());
+    failure.exit_code()
 }
 
 fn run(command: Command) -> Result<u8, Failure> {
@@ -70,7 +99,7 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Man(args) => shell::man(&args),
         Command::Version(args) => shell::version(&args),
         #[cfg(feature = "local")]
-        Command::Local(args) => Ok(local::run(args)),
+        Command::Local(args) => local::run(args),
         Command::Bootstrap(args) => asynchronous(bootstrap::run(args)),
         Command::Plan(args) => asynchronous(plan::run(args)),
         Command::Observe(args) => asynchronous(observe::run(args)),
@@ -88,4 +117,21 @@ fn asynchronous(command: impl Future<Output = Result<u8, Failure>>) -> Result<u8
     let result = runtime.block_on(command);
     runtime.shutdown_background();
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_format_is_known_before_the_command_line_is_understood() {
+        let asked = |line: &str| asked_format(line.split(' ').map(str::to_owned));
+        assert_eq!(asked("o7s plan"), ReportFormat::Text);
+        assert_eq!(asked("o7s plan --format json --bogus"), ReportFormat::Json);
+        assert_eq!(asked("o7s plan --format=jsonl -v"), ReportFormat::Jsonl);
+        assert_eq!(asked("o7s plan --format=json --format github"), ReportFormat::Github);
+        assert_eq!(asked("o7s plan --format nonsense"), ReportFormat::Text);
+        assert_eq!(asked("o7s plan --format"), ReportFormat::Text);
+        assert_eq!(asked("o7s validate -- --format json"), ReportFormat::Text);
+    }
 }

@@ -210,7 +210,7 @@ async fn watch_loop(args: &ReconcileArgs, signals: &Signals) -> Result<u8, Failu
         match run.await {
             Ok(code) => code == 0,
             Err(failure) => {
-                let _ = failure.print(&mut io::stderr());
+                let _ = failure.print_text(&mut io::stderr());
                 false
             }
         }

@@ -8,13 +8,19 @@ use serde::Serialize;
 use super::args::{Color, Output};
 use super::config;
 
-impl Output {
-    pub fn coloured(&self) -> bool {
-        match self.color {
+impl Color {
+    fn wanted(self) -> bool {
+        match self {
             Color::Always => true,
             Color::Never => false,
             Color::Auto => io::stdout().is_terminal() && !config::colours_unwanted(),
         }
+    }
+}
+
+impl Output {
+    pub fn coloured(&self) -> bool {
+        self.color.wanted()
     }
 }
 
@@ -45,6 +51,12 @@ pub fn json(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, value)?;
     writeln!(out)?;
     out.flush()
+}
+
+/// On one line, for `jsonl`.
+pub fn json_line(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, value)?;
+    writeln!(out)
 }
 
 /// Columns as wide as their widest cell, two spaces between.

@@ -1,16 +1,21 @@
-//! Errors as people and programs read them: what happened, why, what to do next.
+//! Errors as people and programs read them: what happened, why, what to do next. Each has a stable code.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
 
+use serde::Serialize;
+
+use super::args::ReportFormat;
+use super::codes::Code;
 use super::config;
-use crate::manifest::Problems;
+use crate::manifest::{ProblemView, Problems};
+use crate::tenancy::ErrorCode;
 use crate::{operator, plan, railway, store};
 
 /// Whatever ends a command early.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    #[error("{}", .0.count())]
+    #[error("{0}")]
     Manifests(Problems),
     #[error(transparent)]
     Config(#[from] config::Error),
@@ -20,6 +25,12 @@ pub enum Failure {
     Store(#[from] store::Error),
     #[error(transparent)]
     Operator(#[from] operator::Error),
+    #[cfg(feature = "local")]
+    #[error(transparent)]
+    Local(#[from] crate::local::Error),
+    /// By a signal, before there was something to report on.
+    #[error("stopped on request")]
+    Stopped { exit_code: u8 },
     #[error("the control database belongs to another fleet: {have}, not {want}")]
     OtherFleet { have: String, want: String },
     /// A file that holds something else than it should.
@@ -50,13 +61,41 @@ pub enum Failure {
 }
 
 impl Failure {
-    fn help(&self) -> String {
+    pub fn code(&self) -> ErrorCode {
         match self {
-            Failure::Manifests(_) | Failure::Usage(_) => String::new(),
+            Failure::Manifests(_) => Code::Manifests.into(),
+            Failure::Config(error) => error.code().into(),
+            Failure::Railway(error) => error.code().into(),
+            Failure::Store(error) => error.code().into(),
+            Failure::Operator(error) => error.code(),
+            #[cfg(feature = "local")]
+            Failure::Local(error) => error.code().into(),
+            Failure::Stopped { .. } => operator::Code::Stopped.into(),
+            Failure::OtherFleet { .. } => Code::OtherFleet.into(),
+            Failure::File { error, .. } => error.code().into(),
+            Failure::OpenFile { .. } => Code::OpenFile.into(),
+            Failure::Exists { .. } => Code::Exists.into(),
+            Failure::Write { .. } => Code::Write.into(),
+            Failure::Usage(_) => Code::Usage.into(),
+            Failure::Unknown { .. } => Code::Unknown.into(),
+            Failure::NotMade { .. } => Code::NotMade.into(),
+            Failure::ChangedHands { .. } => Code::ChangedHands.into(),
+            Failure::Psql { .. } => Code::Psql.into(),
+            Failure::Io(_) => Code::Io.into(),
+        }
+    }
+
+    pub fn help(&self) -> String {
+        match self {
+            Failure::Manifests(_) => "each error says what to write instead; `o7s validate` shows them again".into(),
+            Failure::Usage(_) => "see `o7s --help`, or `o7s VERB --help`".into(),
             Failure::Config(error) => error.help().to_owned(),
             Failure::Railway(error) => error.help(),
             Failure::Store(error) => error.help().to_owned(),
             Failure::Operator(error) => error.help(),
+            #[cfg(feature = "local")]
+            Failure::Local(error) => error.help(),
+            Failure::Stopped { .. } => operator::Error::Stopped.help(),
             Failure::OtherFleet { .. } => {
                 "check O7S_DATABASE_URL, O7S_MASTER_KEY and the Fleet's name: a fleet is its name under its key"
                     .into()
@@ -84,6 +123,9 @@ impl Failure {
             Failure::Railway(error) => error.exit_code(),
             Failure::Store(error) => operator::store_exit_code(error),
             Failure::Operator(error) => error.exit_code(),
+            #[cfg(feature = "local")]
+            Failure::Local(_) => 1,
+            Failure::Stopped { exit_code } => *exit_code,
             Failure::OtherFleet { .. } | Failure::Exists { .. } | Failure::ChangedHands { .. } => 4,
             Failure::File { .. } | Failure::OpenFile { .. } => 65,
             Failure::Usage(_) | Failure::Unknown { .. } => 64,
@@ -91,14 +133,52 @@ impl Failure {
         }
     }
 
-    pub fn print(&self, err: &mut dyn Write) -> io::Result<()> {
+    /// In the format that was asked for: JSON goes to `out`, where the result would have been, text to `err`.
+    pub fn print(&self, format: ReportFormat, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<()> {
+        match format {
+            ReportFormat::Json => super::render::json(out, &self.view()),
+            ReportFormat::Jsonl => super::render::json_line(out, &self.view()),
+            ReportFormat::Text | ReportFormat::Github | ReportFormat::Markdown => self.print_text(err),
+        }
+    }
+
+    pub fn print_text(&self, err: &mut dyn Write) -> io::Result<()> {
         if let Failure::Manifests(problems) = self {
             return err.write_all(problems.render().as_bytes());
         }
-        writeln!(err, "error: {}", chain(self))?;
+        writeln!(err, "error[{}]: {}", self.code(), self.message())?;
         match self.help() {
             help if help.is_empty() => Ok(()),
             help => writeln!(err, "next: {help}"),
+        }
+    }
+
+    /// The error and its causes on one line.
+    pub fn message(&self) -> String {
+        let mut text = self.to_string();
+        let mut source = std::error::Error::source(self);
+        while let Some(cause) = source {
+            let cause_text = cause.to_string();
+            if !text.ends_with(&cause_text) {
+                text.push_str(&format!(": {cause_text}"));
+            }
+            source = cause.source();
+        }
+        text
+    }
+
+    fn view(&self) -> FailureView<'_> {
+        let problems = match self {
+            Failure::Manifests(problems) => Some(problems),
+            _ => None,
+        };
+        FailureView {
+            code: self.code(),
+            message: self.message(),
+            help: self.help(),
+            exit_code: self.exit_code(),
+            error_count: problems.map(Problems::count),
+            errors: problems.map(Problems::views),
         }
     }
 }
@@ -108,16 +188,16 @@ fn there(paths: &[PathBuf]) -> String {
     format!("{} {}", names.join(", "), if names.len() == 1 { "is" } else { "are" })
 }
 
-/// An error and its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text.push_str(&format!(": {cause_text}"));
-        }
-        source = cause.source();
-    }
-    text
+/// A failure as JSON; only failures have an `exit_code` at their top.
+#[derive(Serialize)]
+struct FailureView<'a> {
+    code: ErrorCode,
+    message: String,
+    help: String,
+    exit_code: u8,
+    /// Of the manifests, those included that are not listed because there are very many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_count: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errors: Option<Vec<ProblemView<'a>>>,
 }

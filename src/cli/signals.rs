@@ -45,9 +45,8 @@ impl Signals {
     /// Stopped before there was something to report on: the signal's own code, not the error's.
     pub fn settle(&self, result: Result<u8, Failure>) -> Result<u8, Failure> {
         match (result, self.exit_code()) {
-            (Err(failure @ Failure::Operator(operator::Error::Stopped)), Some(code)) => {
-                failure.print(&mut std::io::stderr())?;
-                Ok(code)
+            (Err(Failure::Operator(operator::Error::Stopped)), Some(exit_code)) => {
+                Err(Failure::Stopped { exit_code })
             }
             (result, _) => result,
         }

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use super::cluster_error::ClusterError;
+use super::code::Code;
 
 /// A refusal that a client sees as a GraphQL error. The texts are what clients match on: Railway sends one code for
 /// nearly everything.
@@ -79,6 +80,21 @@ pub enum Error {
 }
 
 impl Error {
+    pub fn code(&self) -> Code {
+        match self {
+            Error::File { .. } => Code::File,
+            Error::State { .. } | Error::Key { .. } => Code::State,
+            Error::PortTaken { .. } => Code::PortTaken,
+            Error::NoPort { .. } | Error::NoChance | Error::System(_) => Code::Resources,
+            Error::NotRunning { .. } => Code::NotRunning,
+            Error::Silent { .. } => Code::Silent,
+            Error::NotReady { .. } | Error::DiedEarly { .. } => Code::NotReady,
+            Error::DoesNotEnd { .. } => Code::DoesNotEnd,
+            Error::Refused(_) => Code::Refused,
+            Error::Postgres(_) => Code::Postgres,
+        }
+    }
+
     /// The next step for whoever sees it.
     pub fn help(&self) -> String {
         match self {

@@ -203,8 +203,8 @@ fn open_log(keep: &Keep) -> Result<std::fs::File, Error> {
 fn last_words(keep: &Keep) -> String {
     let log = std::fs::read(keep.log()).unwrap_or_default();
     let text = String::from_utf8_lossy(&log);
-    let error = text.lines().rev().find_map(|line| line.strip_prefix("error: "));
-    error.or(text.lines().last()).unwrap_or("it said nothing").to_owned()
+    let error = text.lines().rev().find_map(|line| line.strip_prefix("error[")?.split_once("]: "));
+    error.map(|(_, said)| said).or(text.lines().last()).unwrap_or("it said nothing").to_owned()
 }
 
 /// Ends the server and its databases; returns when they are gone. True when there was something to end.

@@ -9,6 +9,7 @@
 mod binaries;
 mod cluster;
 mod cluster_error;
+mod code;
 mod counters;
 mod doorway;
 mod error;
@@ -41,6 +42,7 @@ mod graphql_tests;
 pub use binaries::Binaries;
 pub use cluster::{Cluster, ServerProcess, free_port};
 pub use cluster_error::ClusterError;
+pub use code::Code;
 pub use counters::{Mutation, Requests};
 pub use error::{Error, Refusal};
 pub use gateway::{Fate, Headers, LocalResponse};

@@ -2,33 +2,7 @@
 //!
 //! 10xx reading and YAML, 11xx shape, 12xx references between objects, 13xx values. A number is never reused.
 
-use std::fmt;
-
-use serde::{Serialize, Serializer};
-
-macro_rules! codes {
-    ($($name:ident = $number:literal, $title:literal, $explanation:literal;)*) => {
-        /// What kind of error it is; printed as `O7S1101`.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum Code {
-            $(#[doc = $title] $name = $number,)*
-        }
-
-        impl Code {
-            pub const ALL: &'static [Code] = &[$(Code::$name),*];
-
-            /// A few words.
-            pub fn title(self) -> &'static str {
-                match self { $(Code::$name => $title,)* }
-            }
-
-            /// One paragraph: the cause, then the next step.
-            pub fn explanation(self) -> &'static str {
-                match self { $(Code::$name => $explanation,)* }
-            }
-        }
-    };
-}
+use crate::tenancy::codes;
 
 codes! {
     Syntax = 1001, "not valid YAML",
@@ -153,43 +127,4 @@ codes! {
          which.";
     DuplicateEntry = 1312, "listed twice",
         "A list that means a set has the same entry twice. Remove one.";
-}
-
-impl Code {
-    pub fn number(self) -> u16 {
-        self as u16
-    }
-
-    /// Reads `O7S1101`, in any case.
-    pub fn parse(text: &str) -> Option<Code> {
-        Code::ALL.iter().copied().find(|code| code.to_string().eq_ignore_ascii_case(text))
-    }
-}
-
-impl fmt::Display for Code {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "O7S{}", self.number())
-    }
-}
-
-impl Serialize for Code {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_grow_and_names_read_back() {
-        assert!(Code::ALL.is_sorted_by(|a, b| a.number() < b.number()));
-        for &code in Code::ALL {
-            assert_eq!(Code::parse(&code.to_string()), Some(code));
-            assert!(code.explanation().len() > 60, "{code} explains nothing");
-        }
-        assert_eq!(Code::parse("o7s1101"), Some(Code::UnknownKey));
-        assert_eq!(Code::parse("1101"), None);
-    }
 }

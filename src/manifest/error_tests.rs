@@ -62,7 +62,7 @@ fn rendered(cases: &[(Code, String)]) -> String {
     for (code, input) in cases {
         let problems = problems(input);
         assert!(problems.iter().any(|problem| problem.code == *code), "{code}:\n{input}\n{}", problems.render());
-        text.push_str(&format!("### {code} {}\n{}\n", code.title(), problems.render()));
+        text.push_str(&format!("### {code} {}\n{}\n", code.entry().title, problems.render()));
     }
     text
 }
@@ -227,7 +227,7 @@ fn every_code_has_a_case() {
     ];
     for code in Code::ALL {
         let found = cases.iter().any(|(case, _)| case == code) || elsewhere.contains(code);
-        assert!(found, "{code} {} has no case", code.title());
+        assert!(found, "{code} {} has no case", code.entry().title);
     }
 }
 

@@ -165,7 +165,7 @@ async fn variables<C: Control, S: Servers>(run: &mut Run<'_, C, S>, actions: &[&
         Ok(_) => done.into_iter().for_each(|address| run.report.done(address)),
         Err(error) if ends_the_run(&error) => return Err(error.into()),
         Err(error) => {
-            let failure = Failure { message: error.to_string(), help: error.help() };
+            let failure = Failure { code: error.code().into(), message: error.to_string(), help: error.help() };
             done.into_iter().for_each(|address| run.report.failed(address, failure.clone()));
         }
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use tokio::time::Instant;
 
+use super::code::Code;
 use super::error::Error;
 use super::services::{Item, ends_the_run, read};
 use super::world::{Door, Pace};
@@ -94,7 +95,9 @@ async fn recommit(door: &Door<'_>, items: &mut [Item], indices: &[usize], depth:
     refresh(door, items).await?;
     let open: Vec<usize> = indices.iter().copied().filter(|&index| needs_patch(&items[index])).collect();
     if depth >= HALVINGS_MAX {
-        open.iter().for_each(|&index| items[index].fail("its patch was never answered".into(), "run again"));
+        open.iter().for_each(|&index| {
+            items[index].fail(Code::NotAnswered, "its patch was never answered".into(), "run again")
+        });
         return Ok(());
     }
     Box::pin(commit(door, items, &open, depth + 1)).await

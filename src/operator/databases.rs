@@ -13,8 +13,8 @@ use crate::plan::{Action, DatabaseChange, Placement, Step, TenantStep};
 use crate::tenancy::{Address, InstanceName, TenantId};
 
 impl From<ServerFailure> for Failure {
-    fn from(ServerFailure { message, help }: ServerFailure) -> Failure {
-        Failure { message, help }
+    fn from(ServerFailure { code, message, help }: ServerFailure) -> Failure {
+        Failure { code, message, help }
     }
 }
 

@@ -1,6 +1,8 @@
 //! What ends a whole run. What concerns one object is a [`super::Failure`] and lets the rest go on.
 
-use crate::{railway, store};
+use super::code::Code;
+use crate::tenancy::ErrorCode;
+use crate::{plan, railway, store};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -39,6 +41,23 @@ pub enum Error {
 }
 
 impl Error {
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Error::Railway(error) => error.code().into(),
+            Error::Store(error) => error.code().into(),
+            Error::Stopped => Code::Stopped.into(),
+            Error::NotLeading => Code::NotLeading.into(),
+            Error::NotBootstrapped { .. } => Code::NotBootstrapped.into(),
+            Error::SeveralProjects { .. } => Code::SeveralProjects.into(),
+            Error::WhichWorkspace { .. } => Code::WhichWorkspace.into(),
+            Error::ForeignControl { .. } => Code::ForeignControl.into(),
+            Error::ControlFailed { .. } => Code::ControlFailed.into(),
+            Error::NoControl { .. } => Code::NoControl.into(),
+            Error::ControlDown { .. } => Code::ControlDown.into(),
+            Error::Unsafe { .. } => plan::Code::Unsafe.into(),
+        }
+    }
+
     pub fn help(&self) -> String {
         match self {
             Error::Railway(error) => error.help(),

@@ -7,6 +7,7 @@
 
 mod apply;
 mod bootstrap;
+mod code;
 mod configure;
 mod databases;
 mod error;
@@ -27,6 +28,7 @@ mod world;
 
 pub use apply::apply;
 pub use bootstrap::{Bootstrapped, Ground, bootstrap, control_url};
+pub use code::Code;
 pub use error::{Error, store_exit_code};
 pub use find::{FoundControl, Search};
 pub use leading::{Leading, Look, TRUSTED_FOR};

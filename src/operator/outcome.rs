@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::tenancy::ErrorCode;
+
 /// Why one object was not brought to its wanted state, with the next step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Failure {
+    pub code: ErrorCode,
     pub message: String,
     pub help: String,
 }

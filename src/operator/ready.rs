@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::code::Code;
 use super::error::Error;
 use super::outcome::Failure;
 use super::services::{self, CHUNK, Item, read};
@@ -73,7 +74,11 @@ async fn wait_until_running(door: &Door<'_>, items: &mut [Item]) -> Result<(), E
                 Deployment::None | Deployment::Pending { .. } => true,
                 Deployment::Failed { status } => {
                     let message = format!("its deployment is {status}");
-                    item.fail(message, "read its deployment's log on Railway; the next run deploys it once more");
+                    item.fail(
+                        Code::DeploymentFailed,
+                        message,
+                        "read its deployment's log on Railway; the next run deploys it once more",
+                    );
                     false
                 }
             }
@@ -89,7 +94,11 @@ async fn wait_until_running(door: &Door<'_>, items: &mut [Item]) -> Result<(), E
             let limit = door.timing.ready.as_secs();
             waiting.iter().for_each(|&index| {
                 let message = format!("was not running {limit} s after its patch");
-                items[index].fail(message, "look at the service on Railway; the next run goes on waiting for it");
+                items[index].fail(
+                    Code::NotRunning,
+                    message,
+                    "look at the service on Railway; the next run goes on waiting for it",
+                );
             });
             break;
         }
@@ -146,6 +155,7 @@ async fn learn_addresses(door: &Door<'_>, items: &mut [Item]) -> Result<(), Erro
     }
     for item in items.iter_mut().filter(|item| item.is_alive() && item.endpoint.is_none()) {
         item.fail(
+            Code::NoAddress,
             "its TCP proxy did not come up".into(),
             "look at the service's networking on Railway, then run again",
         );
@@ -158,7 +168,11 @@ async fn finish<M: Memory>(memory: &M, item: &Item) -> Result<Brought, Error> {
         return Ok(Err(failure.clone()));
     }
     let Some(endpoint) = item.endpoint.clone() else {
-        return Ok(Err(Failure { message: "has no address".into(), help: "run again".into() }));
+        return Ok(Err(Failure {
+            code: Code::NoAddress.into(),
+            message: "has no address".into(),
+            help: "run again".into(),
+        }));
     };
     let record = InstanceRecord {
         service: item.service.clone(),

@@ -99,7 +99,7 @@ pub struct Instances<'a> {
 }
 
 pub(super) fn failure(error: &postgres::Error) -> ServerFailure {
-    ServerFailure { message: explain(error), help: error.help().to_owned() }
+    ServerFailure { code: error.code().into(), message: explain(error), help: error.help().to_owned() }
 }
 
 /// An error and its causes on one line.

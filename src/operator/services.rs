@@ -3,12 +3,13 @@
 
 use tokio::time::{Instant, sleep};
 
+use super::code::Code;
 use super::error::Error;
 use super::outcome::Failure;
 use super::world::{Door, Pace};
 use crate::plan::{InstanceStep, Ownership, RailwayLive, ServiceLive};
 use crate::railway::{self, BatchFailure, NewService};
-use crate::tenancy::{Endpoint, ServiceId, ServiceMarker, VolumeId};
+use crate::tenancy::{Endpoint, ErrorCode, ServiceId, ServiceMarker, VolumeId};
 
 /// Aliased mutations run one after the other in one request, whose time-out is 90 s.
 pub(super) const CHUNK: usize = 10;
@@ -42,12 +43,12 @@ impl Item {
         self.failure.is_none()
     }
 
-    pub fn fail(&mut self, message: String, help: &str) {
-        self.failure = Some(Failure { message, help: help.to_owned() });
+    pub fn fail(&mut self, code: impl Into<ErrorCode>, message: String, help: &str) {
+        self.failure = Some(Failure { code: code.into(), message, help: help.to_owned() });
     }
 
     pub fn fail_with(&mut self, error: &railway::Error) {
-        self.fail(error.to_string(), &error.help());
+        self.fail(error.code(), error.to_string(), &error.help());
     }
 }
 
@@ -83,8 +84,11 @@ pub(super) async fn ensure(door: &Door<'_>, items: &mut [Item]) -> Result<(), Er
         }
     }
     for index in missing(items) {
-        items[index]
-            .fail("its creation was never answered".into(), "run again: the next run looks what became of it");
+        items[index].fail(
+            Code::NotAnswered,
+            "its creation was never answered".into(),
+            "run again: the next run looks what became of it",
+        );
     }
     look(door, items).await
 }
@@ -133,7 +137,11 @@ async fn look(door: &Door<'_>, items: &mut [Item]) -> Result<(), Error> {
                     "a service `{}` exists in the project, but this environment does not show it",
                     item.name()
                 );
-                item.fail(message, "look at the project's other environments; rename or delete that service");
+                item.fail(
+                    Code::ElsewhereTaken,
+                    message,
+                    "look at the project's other environments; rename or delete that service",
+                );
             });
             break;
         }
@@ -152,7 +160,8 @@ fn adopt(item: &mut Item, found: Option<&ServiceLive>) {
         }
         Ownership::Unknown => {}
         Ownership::Foreign | Ownership::Newer => item.fail(
-            format!("a Railway service `{}` exists and is not ours [O7S2001]", service.name),
+            crate::plan::Code::ForeignService,
+            format!("a Railway service `{}` exists and is not ours", service.name),
             "rename or delete that service on Railway; o7s never changes a foreign service",
         ),
     }

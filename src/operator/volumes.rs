@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::code::Code;
 use super::error::Error;
 use super::services::{Item, ends_the_run, read};
 use super::world::{Door, Memory, Pace};
@@ -53,7 +54,11 @@ pub(super) async fn ensure<M: Memory>(
         }
     }
     for index in pending(items) {
-        items[index].fail("its volume could not be made".into(), "run again: the next run looks what became of it");
+        items[index].fail(
+            Code::NotAnswered,
+            "its volume could not be made".into(),
+            "run again: the next run looks what became of it",
+        );
     }
     Ok(())
 }

@@ -13,7 +13,9 @@ use super::leading::Leading;
 use crate::plan::{ControlLive, DatabaseChange, DeletionIntent, InstanceRecord, Placement, ServerLive};
 use crate::railway::Client;
 use crate::store::{Condition, Event, FleetRow, RunRecord};
-use crate::tenancy::{Address, EnvironmentId, FleetUid, InstanceName, Keyring, ProjectId, Route, TenantId};
+use crate::tenancy::{
+    Address, EnvironmentId, ErrorCode, FleetUid, InstanceName, Keyring, ProjectId, Route, TenantId,
+};
 
 /// One Railway environment and everything a call to it needs.
 pub struct Door<'a> {
@@ -130,6 +132,7 @@ pub trait Control: Memory {
 /// Why a server did not do what it was asked, in words for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerFailure {
+    pub code: ErrorCode,
     pub message: String,
     pub help: String,
 }

@@ -1,5 +1,6 @@
 //! Why a saved file cannot be planned with.
 
+use super::code::Code;
 use crate::tenancy::FleetName;
 
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +17,14 @@ pub enum Error {
 }
 
 impl Error {
+    pub fn code(&self) -> Code {
+        match self {
+            Error::NoObservation { .. } => Code::NoObservation,
+            Error::OtherFormat { .. } => Code::OtherFormat,
+            Error::OtherFleet { .. } => Code::OtherFleet,
+        }
+    }
+
     pub fn help(&self) -> &'static str {
         match self {
             Error::NoObservation { .. } => "write it with: o7s observe > live.json",

@@ -1,5 +1,7 @@
 //! What can go wrong with an instance's server, by what a person does next.
 
+use super::code::Code;
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("nothing answers at {address}")]
@@ -37,6 +39,19 @@ impl Error {
             | Error::Foreign { .. }
             | Error::Missing { .. }
             | Error::Unreadable { .. } => false,
+        }
+    }
+
+    pub fn code(&self) -> Code {
+        match self {
+            Error::NotListening { .. } => Code::NotListening,
+            Error::WrongPassword { .. } => Code::WrongPassword,
+            Error::NotEncrypted { .. } => Code::NotEncrypted,
+            Error::TooOld { .. } => Code::TooOld,
+            Error::Foreign { .. } => Code::Foreign,
+            Error::Missing { .. } => Code::Missing,
+            Error::Sql { .. } => Code::Sql,
+            Error::Unreadable { .. } => Code::Unreadable,
         }
     }
 

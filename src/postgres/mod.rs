@@ -7,6 +7,7 @@
 //! change (how they are sent), many, then ident and scram.
 
 mod change;
+mod code;
 mod error;
 mod guard;
 mod ident;
@@ -18,6 +19,7 @@ mod scram;
 mod script;
 mod server;
 
+pub use code::Code;
 pub use error::Error;
 pub use many::{Many, change_many};
 pub use measure::DatabaseUse;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::code::Code;
+
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     #[error("`{url}` is no endpoint of Railway's API: {reason}")]
@@ -45,6 +47,26 @@ pub enum Error {
 }
 
 impl Error {
+    pub fn code(&self) -> Code {
+        match self {
+            Error::BadEndpoint { .. } => Code::BadEndpoint,
+            Error::Unauthorized { .. } => Code::Unauthorized,
+            Error::TokenElsewhere { .. } => Code::TokenElsewhere,
+            Error::RateLimited { .. } => Code::RateLimited,
+            Error::ShareSpent { .. } => Code::ShareSpent,
+            Error::EdgeBlock { .. } => Code::EdgeBlock,
+            Error::PlanLimit { .. } => Code::PlanLimit,
+            Error::NameTaken { .. } => Code::NameTaken,
+            Error::NotFound { .. } => Code::NotFound,
+            Error::TooQuickly { .. } => Code::TooQuickly,
+            Error::Refused { .. } => Code::Refused,
+            Error::Lost { .. } => Code::Lost,
+            Error::Unreachable { .. } => Code::Unreachable,
+            Error::BadAnswer { .. } => Code::BadAnswer,
+            Error::Incomplete { .. } => Code::Incomplete,
+        }
+    }
+
     /// The next step, for the person who reads the error.
     pub fn help(&self) -> String {
         match self {

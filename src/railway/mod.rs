@@ -11,6 +11,7 @@ mod budget;
 mod client;
 #[cfg(test)]
 mod client_tests;
+mod code;
 mod config;
 mod create;
 mod documents;
@@ -37,6 +38,7 @@ mod transport;
 mod transport_tests;
 
 pub use client::{Client, ClientConfig, Requests, Token};
+pub use code::Code;
 pub use create::{BATCH_MAX, NewService, NewVolume};
 pub use error::{BatchFailure, Error};
 pub use limits::plan_limits;

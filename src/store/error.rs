@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+use super::code::Code;
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("the control database's URL is no postgresql:// URL with host, user, password and database: {problem}")]
@@ -39,6 +41,24 @@ pub enum Error {
 }
 
 impl Error {
+    pub fn code(&self) -> Code {
+        match self {
+            Error::BadUrl { .. } => Code::BadUrl,
+            Error::NotListening { .. } => Code::NotListening,
+            Error::WrongPassword { .. } => Code::WrongPassword,
+            Error::NotEncrypted { .. } => Code::NotEncrypted,
+            Error::NotBootstrapped => Code::NotBootstrapped,
+            Error::OlderSchema { .. } => Code::OlderSchema,
+            Error::NewerSchema { .. } => Code::NewerSchema,
+            Error::LeaseHeld { .. } => Code::LeaseHeld,
+            Error::StaleEpoch { .. } => Code::StaleEpoch,
+            Error::LeaseLost { .. } => Code::LeaseLost,
+            Error::Sql { .. } => Code::Sql,
+            Error::Migrate { .. } => Code::Migrate,
+            Error::Unreadable { .. } => Code::Unreadable,
+        }
+    }
+
     /// What a person does about it.
     pub fn help(&self) -> &'static str {
         match self {

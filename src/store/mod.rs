@@ -2,6 +2,7 @@
 //! write them. All its SQL is here, and no SQL leaves. Never talks to Railway or to a tenant's database.
 //! Read: connect, migrate, load, lease, holder, then what is written under a lease: remember, routes, record.
 
+mod code;
 mod connect;
 mod error;
 mod holder;
@@ -12,6 +13,7 @@ mod record;
 mod remember;
 mod routes;
 
+pub use code::Code;
 pub use connect::Store;
 pub use error::Error;
 pub use holder::{Holder, HolderSession};

@@ -1,6 +1,7 @@
 //! The words everyone shares: tenant, tier, ceilings, route, instance, credentials. Pure: no I/O, no clock.
-//! Read: id, quantity, limits, route, secret, keyring, login, marker, digest.
+//! Read: id, quantity, limits, route, secret, keyring, login, marker, code, digest.
 
+mod code;
 mod digest;
 mod id;
 mod keyring;
@@ -11,6 +12,8 @@ mod quantity;
 mod route;
 mod secret;
 
+pub use code::ErrorCode;
+pub(crate) use code::codes;
 pub use digest::Digest;
 pub use id::{
     BadName, CONTROL_SERVICE, EnvironmentId, FleetName, InstanceName, PoolName, ProjectId, RoleName, RouterName,

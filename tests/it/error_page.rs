@@ -1,19 +1,19 @@
 //! docs/errors.md is generated from the codes themselves. After a change: `O7S_REWRITE=1 cargo test --test it error_page`.
 
-use ogelnates::{manifest, plan};
+use ogelnates::cli::codes::chapters;
 
 fn generated() -> String {
     let mut page = String::from(
-        "# Error codes\n\nStable numbers: scripts may match on them, and none is used again for something else. This page is \
-         made from the\nsource by `tests/it/error_page.rs`; what the program prints adds the place and the next step for \
-         the case at hand.\n\n## Manifests (exit 65)\n\n| code | what | cause and next step |\n|---|---|---|\n",
+        "# Error codes\n\nStable numbers: scripts may match on them, and none is used again for something else. \
+         `o7s` prints them as `error[O7S1101]`,\nand as `code` with `--format json`. This page is made from the source by \
+         `tests/it/error_page.rs`; what the program prints\nadds the place and the next step for the case at hand.\n",
     );
-    for code in manifest::Code::ALL {
-        page.push_str(&format!("| {code} | {} | {} |\n", code.title(), code.explanation()));
-    }
-    page.push_str("\n## Plans (exit 3, 4 or 5)\n\n| code | what |\n|---|---|\n");
-    for code in plan::Code::ALL {
-        page.push_str(&format!("| {code} | {} |\n", code.about()));
+    for chapter in chapters() {
+        let title = chapter.title;
+        page.push_str(&format!("\n## {title}\n\n| code | what | cause and next step |\n|---|---|---|\n"));
+        for code in chapter.codes {
+            page.push_str(&format!("| {code} | {} | {} |\n", code.title, code.explanation));
+        }
     }
     page
 }

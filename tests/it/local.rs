@@ -301,7 +301,8 @@ fn what_is_not_there_is_said_with_the_next_step() {
     assert_eq!(status.status.code(), Some(1));
     let said = text(&status.stderr);
     assert!(
-        said.starts_with("error: no local Railway runs on ") && said.contains("\nnext: start it: o7s local up"),
+        said.starts_with("error[O7S8005]: no local Railway runs on ")
+            && said.contains("\nnext: start it: o7s local up"),
         "{said}"
     );
     assert!(o7s(&data, &["down"]).status.success(), "ending nothing is no error");

@@ -4,6 +4,7 @@
 mod cluster;
 #[cfg(feature = "local")]
 mod cut;
+#[cfg(feature = "local")]
 mod error_page;
 #[cfg(feature = "local")]
 mod far;

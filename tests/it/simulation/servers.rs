@@ -89,7 +89,11 @@ impl ServersModel {
 }
 
 fn gone(name: &InstanceName) -> ServerFailure {
-    ServerFailure { message: format!("{name} does not listen"), help: "wait".into() }
+    ServerFailure {
+        code: ogelnates::postgres::Code::NotListening.into(),
+        message: format!("{name} does not listen"),
+        help: "wait".into(),
+    }
 }
 
 impl Servers for ServersModel {
