@@ -8,7 +8,7 @@ use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::report::Failure;
-use crate::local::world::{Fault, Plan, Rule};
+use crate::local::world::{Fault, Late, Plan, Rule};
 use crate::local::{self, Error, Exports, FaultOrder, Status, Up};
 
 /// A local Railway over real Postgres processes.
@@ -27,7 +27,7 @@ enum LocalCommand {
     /// Show its services and what its clients have spent
     Status(StatusArgs),
     /// Order trouble: lag, lost-answer, timeout, 429, edge-block, 5xx, fail-alias, deploy-fails, unhealthy,
-    /// too-quickly, stale-base, trailing-dot, sleep, redeploy, crash, not-authorized; or clear
+    /// too-quickly, stale-base, trailing-dot, sleep, redeploy, crash, garbled, not-authorized; or clear
     Fault(FaultArgs),
 }
 
@@ -72,7 +72,7 @@ struct FaultArgs {
     #[command(flatten)]
     data: DataArgs,
     /// lag, lost-answer, timeout, 429, edge-block, 5xx, fail-alias, deploy-fails, unhealthy, too-quickly, stale-base,
-    /// trailing-dot, sleep, redeploy, crash, not-authorized; or `clear`, which takes every open order back
+    /// trailing-dot, sleep, redeploy, crash, garbled, not-authorized; or `clear`, which takes every open order back
     #[arg(value_parser = parse_kind, required_unless_present = "list")]
     kind: Option<Kind>,
     /// Only in requests of this operation or with this root field
@@ -84,11 +84,17 @@ struct FaultArgs {
     /// Only for this service (deploy-fails, unhealthy, sleep, redeploy, crash)
     #[arg(long, value_name = "NAME")]
     service: Option<String>,
+    /// Only these (lag)
+    #[arg(long, value_name = "KIND", value_enum)]
+    object: Option<Late>,
+    /// Exactly this many milliseconds late (lag) [default: by chance, up to 30 s]
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u32).range(..=600_000))]
+    late_ms: Option<u32>,
     /// How often [default: 1; lag lasts until cleared]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     count: Option<u32>,
     /// Show the open orders
-    #[arg(long, conflicts_with_all = ["kind", "operation", "alias", "service", "count"])]
+    #[arg(long, conflicts_with_all = ["kind", "operation", "alias", "service", "object", "late_ms", "count"])]
     list: bool,
 }
 
@@ -211,6 +217,8 @@ async fn fault(args: FaultArgs) -> Result<(), Error> {
                 operation: args.operation,
                 alias: args.alias,
                 service: args.service,
+                object: args.object,
+                late_ms: args.late_ms,
                 count,
             })
         }
@@ -227,10 +235,14 @@ fn print_faults(open: &[Rule], out: &mut dyn Write) -> io::Result<()> {
         let name = rule.fault.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
         let part =
             |word: &str, value: &Option<String>| value.as_ref().map(|v| format!(" {word} {v}")).unwrap_or_default();
+        let kind = rule.object.and_then(|object| Some(object.to_possible_value()?.get_name().to_owned()));
+        let late = rule.late_ms.map(|ms| ms.to_string());
         let times = rule.count.map_or("until cleared".to_owned(), |count| format!("{count} to come"));
         writeln!(
             out,
-            "{name}: {times}{}{}{}",
+            "{name}: {times}{}{}{}{}{}",
+            part("of", &kind),
+            part("late by ms", &late),
             part("in", &rule.operation),
             part("at alias", &rule.alias),
             part("for service", &rule.service)

@@ -12,14 +12,17 @@ use super::code::Code;
 pub enum Refusal {
     #[error("Not Authorized")]
     NotAuthorized,
+    /// It was there once: Railway does not say "not found" then.
+    #[error("Not Authorized")]
+    Gone,
     #[error("Project Token not found")]
     NoProjectToken,
     #[error("{0} not found")]
     NotFound(&'static str),
     #[error("A {kind} named \"{name}\" already exists in this project")]
     NameTaken { kind: &'static str, name: String },
-    #[error("You are creating volumes too quickly, please try again in a second")]
-    TooQuickly,
+    #[error("You are creating {0} too quickly, please try again in a second")]
+    TooQuickly(&'static str),
     #[error("Invalid input: {0}")]
     Invalid(String),
     #[error("{0}")]

@@ -24,7 +24,7 @@ fn names(bench: &mut Bench) -> Vec<String> {
 }
 
 #[test]
-fn a_failing_alias_nulls_the_answer_keeps_what_ran_before_it_and_stops_what_follows() {
+fn behaviour_2_a_failing_alias_nulls_the_answer_keeps_what_ran_before_it_and_stops_what_follows() {
     let mut bench = Bench::new(Plan::Pro);
     bench.service("taken");
     let (query, variables) = batch(&bench, ["first", "taken", "third"]);
@@ -52,7 +52,7 @@ fn an_ordered_alias_fails_like_one_of_its_own_accord() {
 }
 
 #[test]
-fn variables_are_masked_unless_asked_for_and_sealed_ones_never_shown() {
+fn behaviour_11_variables_are_masked_unless_asked_for_and_sealed_ones_never_shown() {
     let mut bench = Bench::new(Plan::Pro);
     let service = bench.service("db");
     bench.commit(json!({ "services": { &service: { "variables": {
@@ -138,7 +138,7 @@ fn pages_follow_one_another_by_their_cursors() {
 }
 
 #[test]
-fn a_project_token_reaches_its_own_environment_and_nothing_else() {
+fn behaviour_17_a_project_token_reaches_its_own_environment_and_nothing_else() {
     let mut bench = Bench::new(Plan::Pro);
     let other = bench.ok(
         "mutation M($in: EnvironmentCreateInput!) { environmentCreate(input: $in) { id } }",
@@ -179,7 +179,7 @@ fn a_wrong_or_missing_token_is_told_apart_by_its_header() {
 }
 
 #[test]
-fn an_unknown_object_is_not_found_and_a_deleted_one_not_authorized() {
+fn behaviour_18_an_unknown_object_is_not_found_and_a_deleted_one_not_authorized() {
     let mut bench = Bench::new(Plan::Pro);
     let query = "query Q($id: String!) { service(id: $id) { id } }";
     assert_eq!(bench.refused(query, json!({ "id": "nobody" })), "Service not found");
@@ -189,7 +189,7 @@ fn an_unknown_object_is_not_found_and_a_deleted_one_not_authorized() {
 }
 
 #[test]
-fn hobby_allows_ten_requests_a_second_and_says_when_to_come_back() {
+fn behaviour_4_hobby_allows_ten_requests_a_second_and_says_when_to_come_back() {
     let mut bench = Bench::new(Plan::Hobby);
     bench.wait(5);
     let headers = bench.railway.headers();
@@ -204,7 +204,7 @@ fn hobby_allows_ten_requests_a_second_and_says_when_to_come_back() {
 }
 
 #[test]
-fn the_hourly_budget_runs_out_and_comes_back() {
+fn behaviour_4_the_hourly_budget_runs_out_and_comes_back() {
     let mut bench = Bench::new(Plan::Free);
     let headers = bench.railway.headers();
     for _ in 1..100 {
@@ -220,7 +220,7 @@ fn the_hourly_budget_runs_out_and_comes_back() {
 }
 
 #[test]
-fn a_lost_answer_took_effect_and_a_time_out_did_not() {
+fn behaviour_20_a_lost_answer_took_effect_and_a_time_out_did_not() {
     let mut bench = Bench::new(Plan::Pro);
     let headers = bench.railway.headers();
     let create = |bench: &mut Bench, name: &str, fault: Fault| {
@@ -249,7 +249,7 @@ fn trouble_planned_for_a_request_meets_that_request_only() {
 }
 
 #[test]
-fn new_objects_appear_late_while_lists_lag_and_the_truth_does_not() {
+fn behaviour_1_new_objects_appear_late_while_lists_lag_and_the_truth_does_not() {
     let mut bench = Bench::new(Plan::Pro);
     bench.railway.order(Rule { count: None, ..Rule::once(Fault::Lag) });
     let made: Vec<String> = (0..8).map(|n| bench.service(&format!("s{n}"))).collect();

@@ -7,7 +7,7 @@ use crate::local::{Railway, connect, o7s, one};
 use crate::support::{eventually, execute};
 
 #[tokio::test]
-async fn facts_14_a_sleeping_database_has_no_process_and_wakes_for_whoever_connects() {
+async fn behaviour_14_a_sleeping_database_has_no_process_and_wakes_for_whoever_connects() {
     let railway = Railway::up(&[]);
     let place = railway.project().await;
     let service = railway.databases(&place, &["db"], "secret").await.remove(0);

@@ -1,5 +1,6 @@
 //! One binary for all integration tests: one link, not five.
 
+mod behaviours;
 #[cfg(feature = "local")]
 mod cluster;
 #[cfg(feature = "local")]

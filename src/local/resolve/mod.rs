@@ -25,7 +25,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Map, Value};
 
 use super::error::Refusal;
-use super::world::{At, Caller, Id, World};
+use super::world::{At, Caller, Fault, Id, World};
 use args::Args;
 use page::Page;
 
@@ -136,7 +136,7 @@ impl ObjectValue for Resolver<'_, '_> {
 
     fn resolve_field<'a>(&'a self, info: &'a ResolveInfo<'a>) -> Result<ResolvedValue<'a>, FieldError> {
         let args = Args::new(info.arguments());
-        let answer = self.field(info, &args).map_err(|refusal| FieldError { message: refusal.to_string() })?;
+        let answer = self.field(info, &args).map_err(|refusal| self.context.worded(&refusal))?;
         self.shaped(answer, info)
     }
 }
@@ -214,6 +214,13 @@ fn response_key<'a>(info: &ResolveInfo<'a>) -> &'a str {
 }
 
 impl Context<'_> {
+    /// As the client hears it; what is gone has two texts.
+    fn worded(&self, refusal: &Refusal) -> FieldError {
+        let garbled =
+            *refusal == Refusal::Gone && self.world.borrow_mut().faults.strike(Fault::Garbled, None).is_some();
+        FieldError { message: if garbled { Refusal::Injected.to_string() } else { refusal.to_string() } }
+    }
+
     fn refuse_on_order(&self) -> Result<(), Refusal> {
         if self.refused { Err(Refusal::NotAuthorized) } else { Ok(()) }
     }

@@ -58,7 +58,7 @@ fn a_preview_tells_the_effects_and_changes_nothing() {
 }
 
 #[test]
-fn facts_22_an_apply_answers_applying_and_finishes_later_with_a_whole_database() {
+fn behaviour_22_an_apply_answers_applying_and_finishes_later_with_a_whole_database() {
     let mut bench = Bench::new(Plan::Pro);
     let etag = bench.etag();
     let made = apply(&mut bench, &set(&[database("acme")]), Some(&etag), false);
@@ -79,7 +79,7 @@ fn facts_22_an_apply_answers_applying_and_finishes_later_with_a_whole_database()
 }
 
 #[test]
-fn facts_9_a_stale_base_is_refused_with_its_code_and_nothing_is_applied() {
+fn behaviour_9_a_stale_base_is_refused_with_its_code_and_nothing_is_applied() {
     let mut bench = Bench::new(Plan::Pro);
     let base = bench.etag();
     bench.service("api");

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fault {
-    /// New services, service instances and volume instances appear in reads 0 to 30 s late.
+    /// New services, service instances and volume instances appear in reads late: by chance up to 30 s.
     Lag,
     /// The request takes effect; its answer never arrives: the connection is cut, or a 504 comes back.
     LostAnswer,
@@ -27,7 +27,7 @@ pub enum Fault {
     DeployFails,
     /// The next deployment ends SUCCESS, but its Postgres never listens.
     Unhealthy,
-    /// The next volumeCreate is throttled.
+    /// The next new project, environment or volume is throttled.
     TooQuickly,
     /// The next apply of a change set is answered as if the environment had changed since.
     StaleBase,
@@ -39,8 +39,19 @@ pub enum Fault {
     Redeploy,
     /// A running database process dies.
     Crash,
+    /// What is said of an object that is gone is "Problem processing request" instead of "Not Authorized".
+    Garbled,
     /// The request is answered "Not Authorized".
     NotAuthorized,
+}
+
+/// What appears late, one kind at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Late {
+    Service,
+    ServiceInstance,
+    VolumeInstance,
 }
 
 /// What a deployment was fated to when it was made.
@@ -66,6 +77,12 @@ pub struct Rule {
     /// [`Fault::Sleep`], [`Fault::Redeploy`]).
     #[serde(default)]
     pub service: Option<String>,
+    /// Only these ([`Fault::Lag`]).
+    #[serde(default)]
+    pub object: Option<Late>,
+    /// Exactly so late instead of by chance ([`Fault::Lag`]).
+    #[serde(default)]
+    pub late_ms: Option<u32>,
     /// Strikes left; `None` strikes until cleared.
     #[serde(default)]
     pub count: Option<u32>,
@@ -74,7 +91,7 @@ pub struct Rule {
 impl Rule {
     /// Strikes once, anywhere.
     pub fn once(fault: Fault) -> Rule {
-        Rule { fault, operation: None, alias: None, service: None, count: Some(1) }
+        Rule { fault, operation: None, alias: None, service: None, object: None, late_ms: None, count: Some(1) }
     }
 }
 
@@ -121,11 +138,21 @@ impl Faults {
 
     /// The first open order for `fault` that fits, counted down.
     pub fn strike(&mut self, fault: Fault, service: Option<&str>) -> Option<Rule> {
+        self.strike_at(fault, service, None)
+    }
+
+    /// The first open order for a late object of this kind.
+    pub fn strike_late(&mut self, object: Late) -> Option<Rule> {
+        self.strike_at(Fault::Lag, None, Some(object))
+    }
+
+    fn strike_at(&mut self, fault: Fault, service: Option<&str>, object: Option<Late>) -> Option<Rule> {
         let request = &self.request;
         let fits = |rule: &Rule| {
             rule.fault == fault
                 && rule.operation.as_ref().is_none_or(|name| request.contains(name))
                 && rule.service.as_deref().is_none_or(|name| service == Some(name))
+                && rule.object.is_none_or(|kind| object == Some(kind))
         };
         for rules in [&mut self.momentary, &mut self.rules] {
             let Some(at) = rules.iter().position(fits) else { continue };

@@ -29,9 +29,9 @@ mod walk;
 mod workflows;
 
 #[cfg(test)]
-mod change_set_tests;
+mod behaviour_tests;
 #[cfg(test)]
-mod facts_tests;
+mod change_set_tests;
 #[cfg(test)]
 mod laws_tests;
 #[cfg(test)]
@@ -48,7 +48,7 @@ pub use applies::{Apply, NewApply};
 pub use backups::{Backup, Schedule, ScheduleKind, VolumePlace};
 pub use blob::{masked, replicas};
 pub use deployments::Container;
-pub use faults::{DeployTrouble, Fault, Faults, RULES_MAX, Rule};
+pub use faults::{DeployTrouble, Fault, Faults, Late, RULES_MAX, Rule};
 pub use logs::{LogFilter, LogLine, Logs};
 pub use model::{
     At, Caller, DEFAULT_REGION, Deployment, Environment, Id, Mount, Patch, Project, Service, ServiceInstance,
@@ -156,11 +156,11 @@ impl World {
     }
 
     /// When an object made now can be seen: at once, unless lists lag.
-    fn seen_from(&mut self, now: DateTime<Utc>) -> DateTime<Utc> {
-        match self.faults.strike(Fault::Lag, None) {
+    fn seen_from(&mut self, object: Late, now: DateTime<Utc>) -> DateTime<Utc> {
+        match self.faults.strike_late(object) {
             None => now,
-            Some(_) => {
-                let late = self.chance() % (LAG_MS_MAX + 1);
+            Some(rule) => {
+                let late = rule.late_ms.map_or_else(|| self.chance() % (LAG_MS_MAX + 1), u64::from);
                 now + Duration::milliseconds(i64::try_from(late).unwrap_or(0))
             }
         }
@@ -179,10 +179,12 @@ impl World {
     }
 
     pub fn project(&self, id: &str) -> Result<&Project, Refusal> {
+        not_empty(id)?;
         live(self.projects.get(id), |project| project.deleted_at, "Project")
     }
 
     pub fn environment(&self, id: &str) -> Result<&Environment, Refusal> {
+        not_empty(id)?;
         live(self.environments.get(id), |environment| environment.deleted_at, "Environment")
     }
 
@@ -192,6 +194,7 @@ impl World {
     }
 
     pub fn service(&self, id: &str) -> Result<&Service, Refusal> {
+        not_empty(id)?;
         live(self.services.get(id), |service| service.deleted_at, "Service")
     }
 
@@ -253,6 +256,11 @@ impl World {
     }
 }
 
+/// An empty id, usually from an empty variable of a client, is "Not Authorized" and not "not found".
+fn not_empty(id: &str) -> Result<(), Refusal> {
+    if id.is_empty() { Err(Refusal::NotAuthorized) } else { Ok(()) }
+}
+
 /// An unknown id is "not found"; one that existed is "Not Authorized", as Railway answers for deleted objects.
 fn live<'w, T>(
     found: Option<&'w T>,
@@ -261,7 +269,7 @@ fn live<'w, T>(
 ) -> Result<&'w T, Refusal> {
     match found {
         None => Err(Refusal::NotFound(kind)),
-        Some(object) if deleted_at(object).is_some() => Err(Refusal::NotAuthorized),
+        Some(object) if deleted_at(object).is_some() => Err(Refusal::Gone),
         Some(object) => Ok(object),
     }
 }

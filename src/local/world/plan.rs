@@ -15,6 +15,8 @@ pub enum Plan {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Allowance {
     pub volumes_per_project: usize,
+    /// Stated for the trial only; elsewhere a bound all the same.
+    pub services_per_project: usize,
     pub volume_mb_at_creation: u64,
     pub volume_mb_max: u64,
     pub vcpus_max: f64,
@@ -24,11 +26,14 @@ pub struct Allowance {
     pub requests_per_second: u32,
 }
 
+/// Not stated by Railway for other plans than the trial.
+const SERVICES_MAX: usize = 2_000;
+
 impl Plan {
     pub fn allowance(self) -> Allowance {
         match self {
             Plan::Free => allowance((1, 500, 500), (1.0, 0.5), (100, 10)),
-            Plan::Trial => allowance((3, 500, 500), (2.0, 1.0), (100, 10)),
+            Plan::Trial => Allowance { services_per_project: 5, ..allowance((3, 500, 500), (2.0, 1.0), (100, 10)) },
             // Live resize exists on paid plans, yet the plan table ends Hobby volumes at 5 GB: the stricter one holds.
             Plan::Hobby => allowance((10, 5_000, 5_000), (48.0, 48.0), (1_000, 10)),
             Plan::Pro => allowance((20, 50_000, 1_000_000), (1_000.0, 1_000.0), (10_000, 50)),
@@ -58,6 +63,7 @@ impl Plan {
 fn allowance(volumes: (usize, u64, u64), caps: (f64, f64), requests: (u32, u32)) -> Allowance {
     Allowance {
         volumes_per_project: volumes.0,
+        services_per_project: SERVICES_MAX,
         volume_mb_at_creation: volumes.1,
         volume_mb_max: volumes.2,
         vcpus_max: caps.0,

@@ -8,9 +8,11 @@ use serde_json::{Value, json};
 
 use super::blob;
 use super::model::{Caller, Environment, Id, Patch, Project, Token, VolumeInstance};
-use super::{Refusal, World};
+use super::{Fault, Late, Refusal, World};
 use crate::tenancy::Secret;
 
+/// Railway states no bound; a loop that makes projects forever should hear of it.
+const PROJECTS_MAX: usize = 1_000;
 /// Tokens of one workspace; a loop that makes them forever should hear of it.
 const TOKENS_MAX: usize = 1_000;
 
@@ -30,6 +32,12 @@ pub struct NewEnvironment {
 
 impl World {
     pub fn create_project(&mut self, new: NewProject, now: DateTime<Utc>) -> Result<Id, Refusal> {
+        self.throttle("projects")?;
+        if self.projects.values().filter(|project| project.deleted_at.is_none()).count() >= PROJECTS_MAX {
+            return Err(Refusal::Limit(format!(
+                "Project limit reached: a workspace can have {PROJECTS_MAX} projects"
+            )));
+        }
         let name = new.name.unwrap_or_else(|| self.invented_name());
         if name.trim().is_empty() || name.chars().count() > 100 {
             return Err(Refusal::Invalid("Invalid project name".into()));
@@ -49,6 +57,14 @@ impl World {
         let base_environment = self.blank_environment(base.clone(), id.clone(), environment_name, now);
         self.environments.insert(base, base_environment);
         Ok(id)
+    }
+
+    /// Railway makes one project, one environment or one volume after another; here only when that was ordered.
+    pub(super) fn throttle(&mut self, what: &'static str) -> Result<(), Refusal> {
+        match self.faults.strike(Fault::TooQuickly, None) {
+            Some(_) => Err(Refusal::TooQuickly(what)),
+            None => Ok(()),
+        }
     }
 
     fn blank_environment(&mut self, id: Id, project: Id, name: String, now: DateTime<Utc>) -> Environment {
@@ -101,6 +117,7 @@ impl World {
     }
 
     pub fn create_environment(&mut self, new: NewEnvironment, now: DateTime<Utc>) -> Result<Id, Refusal> {
+        self.throttle("environments")?;
         self.project(&new.project)?;
         if new.name.trim().is_empty() {
             return Err(Refusal::Invalid("Invalid environment name".into()));
@@ -135,7 +152,7 @@ impl World {
                 id: self.new_id(),
                 data_bytes: 0,
                 created_at: now,
-                visible_at: self.seen_from(now),
+                visible_at: self.seen_from(Late::VolumeInstance, now),
                 initialised: false,
                 restoring: false,
                 schedules: Vec::new(),

@@ -30,7 +30,7 @@ fn status(bench: &mut Bench, service: &str) -> String {
 }
 
 #[test]
-fn a_service_name_is_unique_in_the_project_short_and_free_again_after_deletion() {
+fn behaviour_3_a_service_name_is_unique_in_the_project_short_and_free_again_after_deletion() {
     let mut bench = Bench::new(Plan::Pro);
     let first = bench.service("x");
     let body = create(&mut bench, json!({ "name": "x" }));
@@ -50,7 +50,7 @@ fn a_service_without_a_name_gets_one() {
 }
 
 #[test]
-fn a_service_without_source_does_not_deploy_and_one_with_source_does_at_once() {
+fn behaviour_6_a_service_without_source_does_not_deploy_and_one_with_source_does_at_once() {
     let mut bench = Bench::new(Plan::Pro);
     let empty = bench.service("empty");
     let body = create(&mut bench, json!({ "name": "full", "source": { "image": "ghcr.io/acme/api:1" } }));
@@ -59,7 +59,7 @@ fn a_service_without_source_does_not_deploy_and_one_with_source_does_at_once() {
 }
 
 #[test]
-fn a_deployment_walks_from_initializing_over_deploying_to_success_with_a_running_instance() {
+fn behaviour_8_a_deployment_walks_from_initializing_over_deploying_to_success_with_a_running_instance() {
     let mut bench = Bench::new(Plan::Pro);
     let (service, _) = bench.database("db");
     let mut walk = vec![bench.status(&service)];
@@ -77,7 +77,7 @@ fn a_deployment_walks_from_initializing_over_deploying_to_success_with_a_running
 }
 
 #[test]
-fn a_postgres_without_its_volume_where_it_belongs_crashes() {
+fn behaviour_6_a_postgres_without_its_volume_where_it_belongs_crashes() {
     let mut bench = Bench::new(Plan::Pro);
     let body = create(&mut bench, json!({ "name": "early", "source": { "image": IMAGE } }));
     let early = text(&body, "/data/serviceCreate/id");
@@ -103,7 +103,7 @@ fn a_postgres_needs_a_password_for_its_first_start_only() {
 }
 
 #[test]
-fn a_new_deployment_takes_the_place_of_the_old_and_a_failed_one_does_not() {
+fn behaviour_8_a_new_deployment_takes_the_place_of_the_old_and_a_failed_one_does_not() {
     let mut bench = Bench::new(Plan::Pro);
     let (service, _) = bench.database("db");
     bench.wait(10);
@@ -168,7 +168,7 @@ fn a_crashed_database_comes_back_by_restart_or_redeploy_and_a_stopped_one_too() 
 }
 
 #[test]
-fn a_plan_allows_so_many_volumes_and_one_in_its_grave_does_not_count() {
+fn behaviour_5_a_plan_allows_so_many_volumes_and_one_in_its_grave_does_not_count() {
     for (plan, max) in [(Plan::Free, 1), (Plan::Trial, 3), (Plan::Hobby, 10), (Plan::Pro, 20)] {
         let mut bench = Bench::new(plan);
         let mut made = Vec::new();
@@ -187,7 +187,7 @@ fn a_plan_allows_so_many_volumes_and_one_in_its_grave_does_not_count() {
 }
 
 #[test]
-fn a_volume_has_the_plans_size_grows_live_and_never_shrinks() {
+fn behaviour_5_a_volume_has_the_plans_size_grows_live_and_never_shrinks() {
     for (plan, size, max) in [(Plan::Hobby, 5_000, 5_000), (Plan::Pro, 50_000, 1_000_000)] {
         let mut bench = Bench::new(plan);
         let (service, volume) = bench.database("db");
@@ -202,7 +202,7 @@ fn a_volume_has_the_plans_size_grows_live_and_never_shrinks() {
 }
 
 #[test]
-fn a_volume_is_named_by_railway_uniquely_and_its_metadata_counts_as_used() {
+fn behaviour_5_a_volume_is_named_by_railway_uniquely_and_its_metadata_counts_as_used() {
     let mut bench = Bench::new(Plan::Pro);
     for _ in 0..2 {
         let input = bench.volume_input(None);
@@ -216,7 +216,7 @@ fn a_volume_is_named_by_railway_uniquely_and_its_metadata_counts_as_used() {
 }
 
 #[test]
-fn volumes_are_throttled_on_order() {
+fn behaviour_4_volumes_are_throttled_on_order() {
     let mut bench = Bench::new(Plan::Pro);
     bench.railway.order(Rule::once(Fault::TooQuickly));
     let input = bench.volume_input(None);
@@ -225,7 +225,7 @@ fn volumes_are_throttled_on_order() {
 }
 
 #[test]
-fn a_service_has_one_volume_by_creation_by_attachment_and_by_patch() {
+fn behaviour_5_a_service_has_one_volume_by_creation_by_attachment_and_by_patch() {
     let mut bench = Bench::new(Plan::Pro);
     let service = bench.service("db");
     let mounted = bench.volume(&service);
@@ -269,7 +269,7 @@ fn deleting_a_service_leaves_its_volume_detached_with_its_mount_path() {
 }
 
 #[test]
-fn a_deleted_volume_lies_in_its_grave_for_two_days() {
+fn behaviour_5_a_deleted_volume_lies_in_its_grave_for_two_days() {
     let mut bench = Bench::new(Plan::Pro);
     let (service, volume) = bench.database("db");
     bench.ok(DELETE_VOLUME, json!({ "v": volume }));
@@ -282,7 +282,7 @@ fn a_deleted_volume_lies_in_its_grave_for_two_days() {
 }
 
 #[test]
-fn a_service_made_outside_a_fork_appears_in_every_environment_that_is_no_fork() {
+fn behaviour_7_a_service_made_outside_a_fork_appears_in_every_environment_that_is_no_fork() {
     let mut bench = Bench::new(Plan::Pro);
     let environment = |bench: &mut Bench, name: &str, source: Value| {
         let input = json!({ "projectId": bench.project, "name": name, "sourceEnvironmentId": source });
@@ -383,7 +383,7 @@ fn a_patch_that_cannot_be_applied_changes_nothing() {
 }
 
 #[test]
-fn what_a_person_staged_survives_a_commit_of_ours_and_goes_with_a_commit_of_all() {
+fn behaviour_10_what_a_person_staged_survives_a_commit_of_ours_and_goes_with_a_commit_of_all() {
     let mut bench = Bench::new(Plan::Pro);
     let (service, _) = bench.database("db");
     let stage = "mutation M($e: String!, $p: EnvironmentConfig!) {
@@ -418,7 +418,7 @@ fn the_answer_of_a_commit_names_a_patch_that_tells_its_outcome() {
 }
 
 #[test]
-fn writing_variables_merges_moves_the_etag_and_deploys_unless_told_not_to() {
+fn behaviour_9_writing_variables_merges_moves_the_etag_and_deploys_unless_told_not_to() {
     let mut bench = Bench::new(Plan::Pro);
     let (service, _) = bench.database("db");
     let set = |bench: &mut Bench, variables: Value, replace: bool, skip: bool| {
@@ -445,7 +445,7 @@ fn proxies(bench: &mut Bench, service: &str) -> Value {
 }
 
 #[test]
-fn references_resolve_in_rendered_reads_and_railway_adds_its_own() {
+fn behaviour_11_references_resolve_in_rendered_reads_and_railway_adds_its_own() {
     let mut bench = Bench::new(Plan::Pro);
     let (db, _) = bench.database("db");
     let api = bench.service("api");

@@ -4,13 +4,10 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::model::{Id, Service, ServiceInstance};
-use super::{Refusal, World, blob, projects};
+use super::{Late, Refusal, World, blob, projects};
 
 /// Railway's bound on a service name.
 pub const NAME_CHARS_MAX: usize = 32;
-/// Not stated by Railway for paid plans; a bound all the same.
-const SERVICES_PER_PROJECT_MAX: usize = 2_000;
-
 pub struct NewService {
     pub project: Id,
     pub environment: Option<Id>,
@@ -47,8 +44,12 @@ impl World {
             None => self.invented_name(),
         };
         self.check_service_name(&new.project, &name)?;
-        if self.services_of(&new.project).count() >= SERVICES_PER_PROJECT_MAX {
-            return Err(Refusal::Limit(format!("a project holds at most {SERVICES_PER_PROJECT_MAX} services")));
+        let max = self.plan.allowance().services_per_project;
+        if self.services_of(&new.project).count() >= max {
+            let plan = self.plan.subscription();
+            return Err(Refusal::Limit(format!(
+                "Service limit reached: a project on the {plan} plan can have {max} services"
+            )));
         }
         let variables = new.variables.as_ref().map(projects::texts).transpose()?.unwrap_or_default();
         let mut config = blob::new_service();
@@ -59,7 +60,7 @@ impl World {
         if let Some(image) = &new.image {
             config["source"] = json!({ "image": image });
         }
-        let (id, visible_at) = (self.new_id(), self.seen_from(now));
+        let (id, visible_at) = (self.new_id(), self.seen_from(Late::Service, now));
         let service = Service {
             id: id.clone(),
             project: new.project,
@@ -87,7 +88,7 @@ impl World {
             id: self.new_id(),
             created_at: now,
             updated_at: now,
-            visible_at: self.seen_from(now),
+            visible_at: self.seen_from(Late::ServiceInstance, now),
             dns_name: dns_name.to_owned(),
             port: None,
             proxies: Default::default(),

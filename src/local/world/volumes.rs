@@ -4,7 +4,7 @@ use chrono::{DateTime, Duration, Utc};
 use serde_json::{Value, json};
 
 use super::model::{DEFAULT_REGION, Id, Volume, VolumeInstance};
-use super::{Fault, Refusal, World};
+use super::{Late, Refusal, World};
 
 /// How long a deleted volume can still be brought back.
 const GRAVE_HOURS: i64 = 48;
@@ -30,9 +30,7 @@ pub struct NewVolume {
 impl World {
     /// Railway names it; the size is the plan's.
     pub fn create_volume(&mut self, new: NewVolume, now: DateTime<Utc>) -> Result<Id, Refusal> {
-        if self.faults.strike(Fault::TooQuickly, None).is_some() {
-            return Err(Refusal::TooQuickly);
-        }
+        self.throttle("volumes")?;
         self.project(&new.project)?;
         if !new.mount_path.starts_with('/') {
             return Err(Refusal::Invalid("mountPath must be an absolute path".into()));
@@ -119,7 +117,7 @@ impl World {
             size_mb: self.plan.allowance().volume_mb_at_creation,
             data_bytes: 0,
             created_at: now,
-            visible_at: self.seen_from(now),
+            visible_at: self.seen_from(Late::VolumeInstance, now),
             dies_at: None,
             initialised: false,
             restoring: false,

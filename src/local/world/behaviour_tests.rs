@@ -1,12 +1,11 @@
-//! The behaviours of Railway a client can trip over, by their number in our list of them: 1 late reads, 2 errors,
-//! 4 budgets, 5 volumes, 8 deployments, 12 proxies, 13 private addresses, 14 sleep, 17 tokens, 18 what is gone,
-//! 19 Railway's own redeploys, 20 lost answers, 21 logs. (3, 6, 7, 10, 11: rules_tests; 9, 22: change_set_tests.)
+//! The behaviours of Railway a client can trip over that need more than one rule to show, each by its number in
+//! `docs/local-railway.md`.
 
 use serde_json::{Value, json};
 
 use crate::local::bench::{Bench, CREATE_VOLUME, text};
 use crate::local::gateway::Headers;
-use crate::local::world::{At, Fault, Plan, Rule};
+use crate::local::world::{At, Fault, Late, LogLine, Plan, Rule};
 
 const PROXIES: &str = "query Q($e: String!, $s: String!) { tcpProxies(environmentId: $e, serviceId: $s) {
     id domain proxyPort applicationPort syncStatus deletedAt } }";
@@ -35,7 +34,7 @@ fn status(bench: &mut Bench, service: &str) -> String {
 }
 
 #[test]
-fn facts_12_a_proxy_is_made_in_a_moment_and_cannot_be_deleted_meanwhile() {
+fn behaviour_12_a_proxy_is_made_in_a_moment_and_cannot_be_deleted_meanwhile() {
     let mut bench = Bench::new(Plan::Pro);
     let (service, _) = bench.database("db");
     let proxy = proxies(&mut bench, &service).remove(0);
@@ -58,7 +57,7 @@ fn facts_12_a_proxy_is_made_in_a_moment_and_cannot_be_deleted_meanwhile() {
 }
 
 #[test]
-fn facts_12_a_proxy_made_outside_a_patch_waits_for_a_deployment() {
+fn behaviour_12_a_proxy_made_outside_a_patch_waits_for_a_deployment() {
     let mut bench = Bench::new(Plan::Pro);
     let (service, _) = bench.database("db");
     bench.commit(json!({ "services": { &service: { "networking": { "tcpProxies": { "5432": null } } } } }));
@@ -79,7 +78,7 @@ fn facts_12_a_proxy_made_outside_a_patch_waits_for_a_deployment() {
 }
 
 #[test]
-fn facts_12_a_domain_comes_with_a_trailing_dot_now_and_then() {
+fn behaviour_12_a_domain_comes_with_a_trailing_dot_now_and_then() {
     let mut bench = Bench::new(Plan::Pro);
     let (service, _) = bench.database("db");
     bench.railway.order(Rule::once(Fault::TrailingDot));
@@ -88,7 +87,7 @@ fn facts_12_a_domain_comes_with_a_trailing_dot_now_and_then() {
 }
 
 #[test]
-fn facts_13_private_addresses_change_with_every_deployment_and_the_name_stays() {
+fn behaviour_13_private_addresses_change_with_every_deployment_and_the_name_stays() {
     let mut bench = Bench::new(Plan::Pro);
     let (service, _) = bench.database("db");
     let networks = "query Q($e: String!) { privateNetworks(environmentId: $e) { publicId name dnsName networkId tags deletedAt } }";
@@ -115,7 +114,7 @@ fn facts_13_private_addresses_change_with_every_deployment_and_the_name_stays() 
 }
 
 #[test]
-fn facts_14_a_service_that_may_sleep_does_after_ten_silent_minutes_and_a_connection_wakes_it() {
+fn behaviour_14_a_service_that_may_sleep_does_after_ten_silent_minutes_and_a_connection_wakes_it() {
     let mut bench = Bench::new(Plan::Pro);
     let (service, _) = bench.database("db");
     let (awake, _) = bench.database("always");
@@ -140,7 +139,7 @@ fn facts_14_a_service_that_may_sleep_does_after_ten_silent_minutes_and_a_connect
 }
 
 #[test]
-fn facts_8_a_health_check_nobody_answers_fails_the_deployment_and_the_timeline_says_so() {
+fn behaviour_8_a_health_check_nobody_answers_fails_the_deployment_and_the_timeline_says_so() {
     let mut bench = Bench::new(Plan::Pro);
     let (db, _) = bench.database("db");
     let input = json!({ "projectId": bench.project, "environmentId": bench.environment, "name": "api",
@@ -182,7 +181,7 @@ fn facts_8_a_health_check_nobody_answers_fails_the_deployment_and_the_timeline_s
 }
 
 #[test]
-fn facts_17_a_workspace_token_reaches_the_workspace_and_is_nobody() {
+fn behaviour_17_a_workspace_token_reaches_the_workspace_and_is_nobody() {
     let mut bench = Bench::new(Plan::Pro);
     let workspace = bench.ok("{ me { workspaces { id } } }", json!({})).pointer("/me/workspaces/0/id").cloned();
     let create = "mutation M($in: ApiTokenCreateInput!) { apiTokenCreate(input: $in) }";
@@ -204,7 +203,7 @@ fn facts_17_a_workspace_token_reaches_the_workspace_and_is_nobody() {
 }
 
 #[test]
-fn facts_19_railway_deploys_a_running_service_anew_by_itself() {
+fn behaviour_19_railway_deploys_a_running_service_anew_by_itself() {
     let mut bench = Bench::new(Plan::Pro);
     let (service, _) = bench.database("db");
     let (other, _) = bench.database("other");
@@ -255,11 +254,156 @@ fn notification_rules_are_kept_listed_by_project_and_deleted() {
 }
 
 #[test]
-fn facts_4_volumes_come_one_after_another_where_that_is_asked_for() {
+fn behaviour_4_volumes_come_one_after_another_where_that_is_asked_for() {
     let mut bench = Bench::new(Plan::Pro);
     let service = bench.service("db");
     bench.railway.order(Rule::once(Fault::TooQuickly));
     let input = bench.volume_input(Some(&service));
     assert!(bench.refused(CREATE_VOLUME, input.clone()).contains("creating volumes too quickly"));
     bench.ok(CREATE_VOLUME, input);
+}
+
+#[test]
+fn behaviour_1_each_kind_of_object_lags_on_its_own_and_exactly_as_long_as_ordered() {
+    let mut bench = Bench::new(Plan::Pro);
+    let late = |object, late_ms| Rule {
+        object: Some(object),
+        late_ms: Some(late_ms),
+        count: None,
+        ..Rule::once(Fault::Lag)
+    };
+    bench.railway.order(late(Late::ServiceInstance, 5_000));
+    bench.railway.order(late(Late::VolumeInstance, 20_000));
+    let service = bench.service("db");
+    bench.volume(&service);
+    let query = "query Q($p: String!, $e: String!) { project(id: $p) { services { edges { node { id } } } }
+        environment(id: $e) { serviceInstances { edges { node { id } } } volumeInstances { edges { node { id } } } } }";
+    let seen = |bench: &mut Bench| {
+        let data = bench.ok(query, json!({ "p": bench.project, "e": bench.environment }));
+        ["/project/services", "/environment/serviceInstances", "/environment/volumeInstances"]
+            .map(|list| data.pointer(&format!("{list}/edges")).and_then(Value::as_array).map_or(0, Vec::len))
+    };
+    assert_eq!(seen(&mut bench), [1, 0, 0], "the service exists before its instance");
+    let one = "query Q($e: String!, $s: String!) { serviceInstance(environmentId: $e, serviceId: $s) { id } }";
+    assert_eq!(bench.refused(one, json!({ "e": bench.environment, "s": service })), "ServiceInstance not found");
+    bench.wait(5);
+    assert_eq!(seen(&mut bench), [1, 1, 0]);
+    bench.wait(15);
+    assert_eq!(seen(&mut bench), [1, 1, 1]);
+}
+
+#[test]
+fn behaviour_18_what_is_gone_is_not_authorized_or_a_problem_and_so_is_an_empty_id() {
+    let mut bench = Bench::new(Plan::Pro);
+    let service = bench.service("db");
+    bench.ok("mutation M($id: String!) { serviceDelete(id: $id) }", json!({ "id": service }));
+    let query = "query Q($id: String!) { service(id: $id) { id } }";
+    bench.railway.order(Rule::once(Fault::Garbled));
+    assert_eq!(bench.refused(query, json!({ "id": "unknown" })), "Service not found", "it never was");
+    assert_eq!(bench.refused(query, json!({ "id": service })), "Problem processing request");
+    assert_eq!(bench.refused(query, json!({ "id": service })), "Not Authorized");
+    assert_eq!(bench.refused(query, json!({ "id": "" })), "Not Authorized");
+}
+
+#[test]
+fn behaviour_21_logs_come_with_one_line_more_than_asked_for_in_order_and_filtered() {
+    let mut bench = Bench::new(Plan::Pro);
+    let (service, _) = bench.database("db");
+    bench.wait(10);
+    let query = "query Q($e: String!, $s: String!) { serviceInstance(environmentId: $e, serviceId: $s) { latestDeployment { id } } }";
+    let data = bench.ok(query, json!({ "e": bench.environment, "s": service }));
+    let deployment = text(&data, "/serviceInstance/latestDeployment/id");
+    let now = bench.now;
+    let line = |n: i64| LogLine {
+        at: now + chrono::Duration::milliseconds(n),
+        severity: if n == 7 { "error" } else { "info" },
+        message: format!("line {n}"),
+    };
+    let lines =
+        [vec![LogLine { at: now - chrono::Duration::hours(1), ..line(0) }], (1..=9).map(line).collect()].concat();
+    bench.railway.world_mut().logged(&deployment, lines);
+    let query =
+        "query Q($d: String!, $f: String, $l: Int) { deploymentLogs(deploymentId: $d, filter: $f, limit: $l) {
+        timestamp severity message } }";
+    let mut read = |filter: &str, limit: Value| {
+        let data = bench.ok(query, json!({ "d": deployment, "f": filter, "l": limit }));
+        let lines = data["deploymentLogs"].as_array().expect("a list").clone();
+        lines.iter().map(|line| text(line, "/message")).collect::<Vec<_>>()
+    };
+    assert_eq!(read("", json!(2)), ["line 7", "line 8", "line 9"]);
+    assert_eq!(read("", Value::Null).len(), 9, "an earlier deployment's line is not this one's");
+    assert_eq!(read("@level:error", json!(5)), ["line 7"]);
+    assert_eq!(read("\"LINE 3\"", json!(5)), ["line 3"]);
+    bench.wait(60);
+    let query = "query Q($e: String!, $a: String, $n: Int) { environmentLogs(environmentId: $e, anchorDate: $a, beforeLimit: $n) {
+        timestamp message tags { serviceId } } }";
+    let anchor = (now + chrono::Duration::milliseconds(4)).to_rfc3339();
+    let data = bench.ok(query, json!({ "e": bench.environment, "a": anchor, "n": 1 }));
+    assert_eq!(
+        (text(&data, "/environmentLogs/0/message"), text(&data, "/environmentLogs/1/message")),
+        ("line 3".into(), "line 4".into())
+    );
+    assert_eq!(data["environmentLogs"][0]["tags"]["serviceId"], json!(service));
+    assert_eq!(text(&data, "/environmentLogs/1/timestamp"), "2027-01-15T08:00:10.004Z", "milliseconds and Z");
+}
+
+#[test]
+fn behaviour_4_a_trial_has_few_services_and_projects_are_throttled_like_volumes_on_order() {
+    let mut bench = Bench::new(Plan::Trial);
+    for n in 0..5 {
+        bench.service(&format!("s{n}"));
+        bench.wait(1);
+    }
+    let input = json!({ "projectId": bench.project, "environmentId": bench.environment, "name": "sixth" });
+    let refused = bench.refused(crate::local::bench::CREATE_SERVICE, json!({ "input": input }));
+    assert_eq!(refused, "Service limit reached: a project on the trial plan can have 5 services");
+    bench.railway.order(Rule::once(Fault::TooQuickly));
+    let create = "mutation M { projectCreate(input: { name: \"two\" }) { id } }";
+    assert!(bench.refused(create, json!({})).contains("creating projects too quickly"));
+    bench.ok(create, json!({}));
+}
+
+#[test]
+fn a_backup_is_taken_in_a_moment_restored_beside_the_old_volume_and_kept_by_its_schedule() {
+    let mut bench = Bench::new(Plan::Pro);
+    let (service, volume) = bench.database("db");
+    bench.wait(10);
+    let (now, environment) = (bench.now, bench.environment.clone());
+    let instance = bench.railway.world(now).environments[&environment].volume_instances[&volume].id.clone();
+    let create =
+        "mutation M($v: String!) { volumeInstanceBackupCreate(volumeInstanceId: $v, name: \"n\") { workflowId } }";
+    let list = "query Q($v: String!) { volumeInstanceBackupList(volumeInstanceId: $v) { id name expiresAt } }";
+    let status = "query Q($w: String!) { workflowStatus(workflowId: $w) { status error } }";
+    let backups = |bench: &mut Bench| {
+        bench.ok(list, json!({ "v": instance }))["volumeInstanceBackupList"].as_array().expect("a list").clone()
+    };
+    let workflow = bench.ok(create, json!({ "v": instance }))["volumeInstanceBackupCreate"]["workflowId"].clone();
+    assert_eq!(bench.ok(status, json!({ "w": workflow }))["workflowStatus"]["status"], "Running");
+    assert_eq!(backups(&mut bench).len(), 0, "not before it is whole");
+    bench.wait(2);
+    assert_eq!(bench.ok(status, json!({ "w": workflow }))["workflowStatus"]["status"], "Complete");
+    assert_eq!(bench.ok(status, json!({ "w": "none" }))["workflowStatus"]["status"], "NotFound");
+    let first = backups(&mut bench).remove(0);
+    bench.ok(create, json!({ "v": instance }));
+    bench.wait(2);
+    assert_eq!(backups(&mut bench).len(), 2);
+    let restore = "mutation M($v: String!, $b: String!) { volumeInstanceBackupRestore(volumeInstanceId: $v, volumeInstanceBackupId: $b) { workflowId } }";
+    bench.ok(restore, json!({ "v": instance, "b": first["id"] }));
+    bench.wait(2);
+    assert_eq!(backups(&mut bench), [first], "a newer one is gone with the time it held");
+    let staged = bench.ok(
+        "query Q($e: String!) { environmentStagedChanges(environmentId: $e) { patch } }",
+        json!({ "e": environment }),
+    );
+    let mounts = staged["environmentStagedChanges"]["patch"]["services"][&service]["volumeMounts"].clone();
+    assert_eq!((mounts.as_object().map(serde_json::Map::len), mounts.get(&volume)), (Some(2), Some(&Value::Null)));
+    let schedule =
+        "mutation M($v: String!) { volumeInstanceBackupScheduleUpdate(volumeInstanceId: $v, kinds: [DAILY]) }";
+    bench.ok(schedule, json!({ "v": instance }));
+    for _ in 0..9 {
+        bench.wait(24 * 3600);
+        backups(&mut bench);
+    }
+    bench.wait(2);
+    assert_eq!(backups(&mut bench).len(), 1 + 6, "six days are kept");
 }
