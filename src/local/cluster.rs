@@ -24,6 +24,8 @@ const INIT_MAX: Duration = Duration::from_secs(60);
 const STOP_FAST: Duration = Duration::from_secs(10);
 const STOP_IMMEDIATE: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(20);
+/// The beginning of the name of a data folder that is not whole yet.
+const HALF_MADE: &str = "pgdata.new";
 /// A log past this size is set aside when the server starts next; one older log is kept.
 const LOG_BYTES_MAX: u64 = 8 << 20;
 
@@ -92,8 +94,10 @@ impl Cluster {
         if self.is_initialised() {
             return Ok(());
         }
-        let (half_made, password_file) = (self.dir.join("pgdata.new"), self.dir.join("initdb.password"));
-        remove_if_there(&half_made, |path| fs::remove_dir_all(path))?;
+        self.remove_half_made();
+        // A name of its own: the helpers of an `initdb` that was just killed may still be writing to theirs.
+        let half_made = self.dir.join(format!("{HALF_MADE}{}", uuid::Uuid::new_v4().simple()));
+        let password_file = self.dir.join("initdb.password");
         remove_if_there(&password_file, |path| fs::remove_file(path))?;
         self.write_private(&password_file, password)?;
         let made = self.run_initdb(user, &half_made, &password_file).await;
@@ -127,31 +131,29 @@ impl Cluster {
     /// Ends the server on this folder, whoever started it: fast, and if that takes too long, at once. Does nothing
     /// where none runs.
     pub async fn stop(&mut self) -> Result<(), ClusterError> {
-        let Some(server) = self.process() else {
-            self.reap();
-            return Ok(());
-        };
+        // One of ours that has just been started has written no file yet.
+        let Some(pid) = self.process().map(|server| server.pid).or_else(|| self.child_pid()) else { return Ok(()) };
         // One that a killed run of ours has halted hears nothing.
-        thaw(server.pid);
+        thaw(pid);
         // A server takes its file away some milliseconds before it ends, so the process itself is waited for.
         let data_dir = self.data_dir();
         for (signal, patience) in
             [(Signal::INT, STOP_FAST), (Signal::QUIT, STOP_IMMEDIATE), (Signal::KILL, STOP_IMMEDIATE)]
         {
-            if !runs_on(server.pid, &data_dir) {
+            if !runs_on(pid, &data_dir) {
                 break;
             }
             // An error means that it ended meanwhile, which is what was asked for.
-            let _ = pid_of(server.pid).map(|pid| kill_process(pid, signal));
+            let _ = pid_of(pid).map(|pid| kill_process(pid, signal));
             let until = Instant::now() + patience;
-            while runs_on(server.pid, &data_dir) && Instant::now() < until {
+            while runs_on(pid, &data_dir) && Instant::now() < until {
                 self.reap();
                 sleep(POLL).await;
             }
         }
         self.reap();
-        if runs_on(server.pid, &data_dir) {
-            return Err(ClusterError::DoesNotStop { dir: self.dir.clone(), pid: server.pid });
+        if runs_on(pid, &data_dir) {
+            return Err(ClusterError::DoesNotStop { dir: self.dir.clone(), pid });
         }
         Ok(())
     }
@@ -210,9 +212,23 @@ impl Cluster {
         }
     }
 
+    /// Of the process we started, as long as it has not ended.
+    fn child_pid(&mut self) -> Option<u32> {
+        if self.reap() { None } else { self.child.as_ref().and_then(Child::id) }
+    }
+
     /// True when the process we started has ended.
     fn reap(&mut self) -> bool {
         self.child.as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// What still resists is removed the next time.
+    fn remove_half_made(&self) {
+        for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(HALF_MADE) {
+                drop(fs::remove_dir_all(entry.path()));
+            }
+        }
     }
 
     async fn run_initdb(&self, user: &str, target: &Path, password_file: &Path) -> Result<(), ClusterError> {

@@ -144,12 +144,13 @@ fn flatten(ended: Result<Result<(), Error>, tokio::task::JoinError>) -> Result<(
 
 /// Folders of volumes and backups that are gone for good, but for those still being made.
 pub(super) fn remove_forgotten(live: &Live) {
+    // Looked for before the world is asked: what is made meanwhile is not among them.
+    let there = [live.keep.volumes(), live.keep.backups()].concat();
     let volumes: BTreeSet<PathBuf> = live.volumes().iter().map(|(e, v)| live.keep.volume(e, v)).collect();
     let backups = live.backups();
     let known = |folder: &PathBuf| {
         volumes.contains(&folder.with_extension("")) || backups.contains(&folder.with_extension(""))
     };
-    let there = [live.keep.volumes(), live.keep.backups()].concat();
     for folder in there.iter().filter(|folder| !known(folder)) {
         if let Err(error) = std::fs::remove_dir_all(folder) {
             warn!(%error, folder = %folder.display(), "a volume or backup that is gone cannot be removed");

@@ -6,7 +6,9 @@ use ogelnates::local::{Cluster, ClusterError};
 use ogelnates::tenancy::Secret;
 use sqlx::{Connection as _, PgConnection};
 
-use crate::support::{START_MAX, binaries, eventually, execute, open_folder, server, start_on_free_port};
+use crate::support::{
+    START_MAX, binaries, eventually, execute, open_folder, server, start_on_free_port, test_settings,
+};
 
 fn url(port: u16, password: &str) -> String {
     format!("postgresql://postgres:{password}@127.0.0.1:{port}/postgres")
@@ -93,4 +95,22 @@ async fn tests_share_a_server_and_each_has_a_database_of_its_own() {
     let (one, other) = (server.fresh_database().await, server.fresh_database().await);
     execute(&mut server.connect(&one).await, "CREATE TABLE mine ()").await;
     execute(&mut server.connect(&other).await, "CREATE TABLE mine ()").await;
+}
+
+#[tokio::test]
+async fn a_start_that_was_given_up_half_way_leaves_no_server_behind() {
+    use futures_util::FutureExt as _;
+
+    let folder = open_folder();
+    let mut cluster = Cluster::open(binaries(), folder.path()).expect("opened");
+    cluster.init(&Secret::new("x")).await.expect("made");
+    let port = ogelnates::local::free_port().expect("a port");
+    // Polled once it has run the program, which has written no file by which it could be found.
+    assert!(cluster.start(port, &test_settings(), START_MAX).now_or_never().is_none());
+    cluster.stop().await.expect("stopped");
+    let mut next = Cluster::open(binaries(), folder.path()).expect("opened");
+    start_on_free_port(&mut next, &test_settings()).await;
+    assert!(next.log_tail().contains("ready to accept connections"), "{}", next.log_tail());
+    assert!(!next.log_tail().contains("lock file"), "{}", next.log_tail());
+    next.stop().await.expect("stopped");
 }

@@ -294,9 +294,12 @@ async fn addresses(client: &mut Client<'_>, place: &Place, services: &[String]) 
 }
 
 async fn database(client: &mut Client<'_>, place: &Place, service: &str) -> PgConnection {
-    let proxy = client.get("ReadTcpProxy", place.es(service)).await[0].clone();
-    let url = format!("postgresql://postgres:first@{}:{}/postgres", text(&proxy, "/domain"), proxy["proxyPort"]);
-    eventually("the database answers", async || PgConnection::connect(&url).await.ok()).await
+    eventually("the database answers", async || {
+        let proxy = client.get("ReadTcpProxy", place.es(service)).await[0].clone();
+        let url = format!("postgresql://postgres:first@{}:{}/postgres", text(&proxy, "/domain"), proxy["proxyPort"]);
+        PgConnection::connect(&url).await.ok()
+    })
+    .await
 }
 
 async fn newest(client: &mut Client<'_>, place: &Place, service: &str) -> Value {
