@@ -1,8 +1,9 @@
 //! The operator against a whole world in memory: the local Railway's state machine behind the real client, and models of
 //! the servers and of the control database. Time is virtual, every call has a number, and trouble strikes at a number,
 //! so each fault can be replayed.
-//! Read: sim (the world and its calls), control and servers (the models), then the laws.
+//! Read: sim (the world and its calls), control, servers and apply (the models), then the laws.
 
+mod apply;
 mod by_hand;
 mod control;
 mod laws;
@@ -16,4 +17,4 @@ mod sim;
 mod texts;
 mod waits;
 
-pub use servers::apply;
+pub use apply::apply;

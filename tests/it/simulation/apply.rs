@@ -1,0 +1,123 @@
+//! A pure model of one server: what each change of a plan means, without SQL. Plans are proved against it, and
+//! `examples/generate_fleet.rs` makes its observations with it.
+
+use ogelnates::plan::{DatabaseChange as Change, DatabaseLive, RoleLive, RoleMark, ServerLive, role_name};
+use ogelnates::tenancy::{RoleName, TenantId};
+
+/// As the image makes it.
+pub fn fresh(max_connections: u32) -> ServerLive {
+    ServerLive {
+        version: 170_000,
+        max_connections,
+        public_databases: vec!["postgres".into(), "railway".into(), "template1".into()],
+        ..ServerLive::default()
+    }
+}
+
+/// What each change means, without SQL: the pure model that plans are proved against.
+pub fn apply(server: &mut ServerLive, change: &Change) {
+    match change {
+        Change::CreateRole { tenant, role, generation, connection_limit, login } => {
+            let fresh = fresh_role(tenant, role.as_ref(), *generation, *connection_limit, *login);
+            server.roles.insert(role_name(tenant, role.as_ref()), fresh);
+        }
+        Change::CreateDatabase { tenant, database, connection_limit } => {
+            let fresh = || half_made(tenant, *connection_limit);
+            let live = server.databases.entry(database.clone()).or_insert_with(fresh);
+            live.connection_limit = signed(*connection_limit);
+        }
+        Change::OpenDatabase { tenant, database } => with_database(server, database, |live| {
+            live.tenant = Some(tenant.clone());
+            live.public_connect = false;
+            live.allow_connections = true;
+        }),
+        Change::GrantRole { tenant, role, grants, .. } => with_role(server, tenant, Some(role), |live| {
+            live.mark.iter_mut().for_each(|mark| mark.grants = grants.as_str().to_owned());
+        }),
+        Change::SetPassword { tenant, role, generation } => with_role(server, tenant, role.as_ref(), |live| {
+            live.mark.iter_mut().for_each(|mark| mark.generation = *generation);
+            live.password_ours = true;
+        }),
+        Change::SetLogin { tenant, role, login } => {
+            with_role(server, tenant, role.as_ref(), |live| live.can_login = *login)
+        }
+        Change::DropPrivileges { tenant, role } => {
+            with_role(server, tenant, role.as_ref(), |live| live.privileged = false)
+        }
+        Change::RevokeMemberships { tenant, role, .. } => {
+            with_role(server, tenant, role.as_ref(), |live| live.member_of.clear())
+        }
+        Change::SetRoleConnectionLimit { tenant, role, limit } => {
+            with_role(server, tenant, role.as_ref(), |live| live.connection_limit = signed(*limit));
+        }
+        Change::SetDatabaseConnectionLimit { database, limit } => {
+            with_database(server, database, |live| live.connection_limit = signed(*limit));
+        }
+        Change::SetStatementTimeout { database, ms } => {
+            with_database(server, database, |live| live.statement_timeout_ms = *ms)
+        }
+        Change::ResetRoleTimeout { tenant, role, database } => with_role(server, tenant, role.as_ref(), |live| {
+            live.statement_timeouts.retain(|own| own.database != *database);
+        }),
+        Change::SetOwner { database, tenant } => {
+            with_database(server, database, |live| live.owner = tenant.to_string())
+        }
+        Change::DropRole { tenant, role, .. } => drop(server.roles.remove(&role_name(tenant, Some(role)))),
+        Change::EndConnections { .. } => {}
+        Change::RenameDatabase { database, to } => {
+            if let Some(mut live) = server.databases.remove(database) {
+                live.allow_connections = false;
+                server.databases.insert(to.clone(), live);
+            }
+        }
+        Change::CloseToPublic { database } => server.public_databases.retain(|open| open != database),
+        Change::DropDatabase { tenant, database } => {
+            server.databases.remove(database);
+            server.roles.retain(|_, role| role.mark.as_ref().is_none_or(|mark| mark.tenant != *tenant));
+        }
+    }
+}
+
+fn fresh_role(tenant: &TenantId, role: Option<&RoleName>, generation: u32, limit: u32, login: bool) -> RoleLive {
+    let grants = role.map_or("owner", |_| "none").to_owned();
+    let mark = RoleMark { tenant: tenant.clone(), role: role.cloned(), generation, grants };
+    RoleLive {
+        mark: Some(mark),
+        can_login: login,
+        privileged: false,
+        connection_limit: signed(limit),
+        password_ours: true,
+        member_of: Vec::new(),
+        statement_timeouts: Vec::new(),
+    }
+}
+
+/// Closed, and without our mark yet.
+fn half_made(tenant: &TenantId, limit: u32) -> DatabaseLive {
+    DatabaseLive {
+        owner: tenant.to_string(),
+        tenant: None,
+        allow_connections: false,
+        public_connect: true,
+        connection_limit: signed(limit),
+        statement_timeout_ms: None,
+    }
+}
+
+fn signed(limit: u32) -> i32 {
+    i32::try_from(limit).expect("small")
+}
+
+fn with_database(server: &mut ServerLive, name: &str, change: impl FnOnce(&mut DatabaseLive)) {
+    change(server.databases.get_mut(name).unwrap_or_else(|| panic!("no database {name}")));
+}
+
+fn with_role(
+    server: &mut ServerLive,
+    tenant: &TenantId,
+    role: Option<&RoleName>,
+    change: impl FnOnce(&mut RoleLive),
+) {
+    let name = role_name(tenant, role);
+    change(server.roles.get_mut(&name).unwrap_or_else(|| panic!("no role {name}")));
+}
