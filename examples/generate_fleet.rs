@@ -62,7 +62,7 @@ metadata: { name: edge }
 struct Args {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=50_000))]
     tenants: u32,
-    /// Folder for the manifests; made anew, must not exist
+    /// Folder for the manifests
     #[arg(long)]
     manifests: PathBuf,
     /// File for the observation
@@ -72,7 +72,12 @@ struct Args {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
-    let sources = manifests(args.tenants, &args.manifests);
+    generate(args.tenants, &args.manifests, &args.live)
+}
+
+/// Writes the fleet's manifests into the folder and its observation into the file.
+pub fn generate(tenants: u32, manifests_in: &Path, live_in: &Path) -> Result<(), Box<dyn Error>> {
+    let sources = manifests(tenants, manifests_in);
     for source in &sources {
         let path = Path::new(&source.path);
         fs::create_dir_all(path.parent().ok_or("no folder")?)?;
@@ -80,7 +85,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let desired = load(&sources).map_err(|problems| problems.render())?;
     let live = settled(&desired)?;
-    fs::write(&args.live, serde_json::to_vec(&Observation::new(desired.fleet.name.clone(), live))?)?;
+    fs::write(live_in, serde_json::to_vec(&Observation::new(desired.fleet.name.clone(), live))?)?;
     Ok(())
 }
 

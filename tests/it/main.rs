@@ -9,6 +9,7 @@ mod cut;
 mod error_page;
 #[cfg(feature = "local")]
 mod far;
+mod generated_fleet;
 #[cfg(feature = "local")]
 mod lease;
 mod licences;
