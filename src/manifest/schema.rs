@@ -322,7 +322,7 @@ shape! {
     Credentials {
         /// One more rotates every password of the tenant.
         #[schemars(extend("default" = 1))]
-        generation: Option<Count<1, 1_000_000>>,
+        generation: Option<Count<1, 10_000>>,
     }
     PublishSpec {
         /// A Railway service of the same environment.
