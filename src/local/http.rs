@@ -1,5 +1,5 @@
-//! The local Railway on a socket of 127.0.0.1: Railway's endpoint, and beside it our own controls, which count as no
-//! requests and need the account token too.
+//! The local Railway on a socket of 127.0.0.1: Railway's endpoint, and beside it a page for people and our own controls,
+//! which count as no requests; the controls need the account token too.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Json, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Router, middleware};
 use chrono::Utc;
@@ -51,6 +51,7 @@ pub async fn serve(
         .route_layer(middleware::from_fn_with_state(shared.clone(), guard));
     let router = Router::new()
         .route("/graphql/v2", post(graphql))
+        .route("/", get(overview))
         .merge(controls)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(shared);
@@ -80,6 +81,31 @@ async fn graphql(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) 
             cut(answer)
         }
     }
+}
+
+/// Nothing may be loaded, run or framed: what names of services say is shown, never obeyed.
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'";
+
+/// The page needs no token, so it is told to those only who ask for this machine by its own name: a web page somewhere
+/// whose name was bent to 127.0.0.1 would otherwise read it.
+async fn overview(State(shared): State<Shared>, headers: HeaderMap) -> Response {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    if !matches!(name, "127.0.0.1" | "localhost") {
+        return (StatusCode::MISDIRECTED_REQUEST, "ask for http://127.0.0.1 or http://localhost").into_response();
+    }
+    let live = Arc::clone(&shared.live);
+    let ready = shared.ready.load(Relaxed);
+    let Ok(page) = tokio::task::spawn_blocking(move || live.overview(ready, Utc::now())).await else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    let headers = [
+        (header::CONTENT_SECURITY_POLICY, PAGE_POLICY),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    (headers, Html(page)).into_response()
 }
 
 fn plain(headers: &HeaderMap) -> Headers {

@@ -13,6 +13,7 @@ use super::counters::Requests;
 use super::error::Error;
 use super::gateway::{Gateway, Headers, LocalResponse, unavailable};
 use super::keep::{Identity, Keep, State, random_seed};
+use super::overview::{self, Around};
 use super::ports;
 use super::world::{At, Caller, Container, Environment, Host, Id, LogLine, Plan, Rule, Work, World};
 use crate::tenancy::CONTROL_SERVICE;
@@ -197,6 +198,17 @@ impl Live {
 
     pub fn clear_faults(&self) {
         self.gateway().world.faults.clear();
+    }
+
+    /// The page for people, of the world as it is by `now`.
+    pub fn overview(&self, ready: bool, now: DateTime<Utc>) -> String {
+        let mut gateway = self.gateway();
+        gateway.changed |= gateway.world.tick(now);
+        if let Err(error) = self.save_changed(&mut gateway) {
+            error!(%error, "the state cannot be saved");
+        }
+        let (faults, requests) = (gateway.world.faults.list(), &gateway.requests);
+        overview::page(&gateway.world, &Around { requests, faults, ready, url: self.identity.url() }, now)
     }
 
     pub fn status(&self, ready: bool) -> Status {

@@ -3,7 +3,7 @@
 //!
 //! It never answers with an invented value: a field it does not simulate is an error that names it.
 //! Read: world (the state machine), resolve (schema fields over it), gateway (one request), in_process (all of it in
-//! memory); then lifecycle, keep, live, http around it; servers (server_life, first_start, start_command, doorway,
+//! memory); then lifecycle, keep, live, overview, http around it; servers (server_life, first_start, start_command, doorway,
 //! log_tail), cluster and binaries for the Postgres servers behind its services; work (freeze) for their volumes.
 
 mod binaries;
@@ -23,6 +23,7 @@ mod lifecycle;
 mod limits;
 mod live;
 mod log_tail;
+mod overview;
 mod ports;
 mod process;
 mod published;
@@ -38,6 +39,8 @@ pub mod world;
 mod bench;
 #[cfg(test)]
 mod graphql_tests;
+#[cfg(test)]
+mod overview_tests;
 
 pub use binaries::Binaries;
 pub use cluster::{Cluster, ServerProcess, free_port};

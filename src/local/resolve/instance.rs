@@ -26,7 +26,7 @@ pub fn service_instance(context: &Context<'_>, at: &At, field: &str) -> Resolved
         "updatedAt" => json(time(instance.updated_at.max(environment.updated_at))),
         "deletedAt" | "nextCronRunAt" | "railpackInfo" | "edgeConfig" => null(),
         "isUpdatable" | "tracingEnabled" | "autoInstrumentationEnabled" => json(false),
-        // Nothing here is reached by HTTP, only through TCP proxies.
+        // Services are reached by TCP proxies only: a patch with an HTTP domain is refused.
         "domains" => json(json!({ "serviceDomains": [], "customDomains": [] })),
         "region" => json(region(blob)),
         "numReplicas" => json(replicas(blob)),

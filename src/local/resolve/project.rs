@@ -75,12 +75,19 @@ pub fn project(context: &Context<'_>, id: &str, field: &str, args: &Args) -> Res
         "baseEnvironmentId" | "primaryEnvironmentId" => json(project.base_environment.as_str()),
         "baseEnvironment" => Ok(Answer::One(Object::Environment(project.base_environment.clone()))),
         "workspaceId" => json(world.workspace.as_str()),
+        // Railway's CLI reads its name with a project token too, before every command.
         "workspace" => Ok(Answer::One(Object::Workspace)),
         "subscriptionType" => json(world.plan.subscription()),
         "subscriptionPlanLimit" => json(plan_limit(world.plan)),
         "expiredAt" | "team" | "teamId" => null(),
-        "isPublic" | "isTempProject" | "prDeploys" | "botPrEnvironments" | "focusedPrEnvironments" => json(false),
+        // A patch with buckets is refused, so no project has any.
         "buckets" => page(args, Vec::new()),
+        "tracingEnabled"
+        | "isPublic"
+        | "isTempProject"
+        | "prDeploys"
+        | "botPrEnvironments"
+        | "focusedPrEnvironments" => json(false),
         "environments" => page(args, environments(context, id, args.get("isEphemeral"))),
         "services" => {
             let seen = world.services_of(id).filter(|service| service.visible_at <= context.now);
@@ -117,7 +124,7 @@ pub fn service(context: &Context<'_>, id: &str, field: &str) -> Resolved {
         "projectId" => json(service.project.as_str()),
         "project" => Ok(Answer::One(Object::Project(service.project.clone()))),
         "templateId" | "templateServiceId" | "templateThreadSlug" | "groupId" => null(),
-        "isRestricted" => json(false),
+        "isRestricted" | "tracingEnabled" | "autoInstrumentationEnabled" => json(false),
         _ => Ok(Answer::Absent),
     }
 }

@@ -188,6 +188,12 @@ fn check_service(change: &Value) -> Result<(), Refusal> {
         return Err(Refusal::Invalid("a service is removed with isDeleted, not with null".into()));
     }
     check_variables(change.get("variables"))?;
+    for domains in ["serviceDomains", "customDomains"] {
+        let asked = change.pointer(&format!("/networking/{domains}"));
+        if asked.is_some_and(|asked| asked.as_object().is_none_or(|names| !names.is_empty()) && !asked.is_null()) {
+            return Err(Refusal::NotSimulated(format!("networking.{domains} of a service")));
+        }
+    }
     let ports = change.pointer("/networking/tcpProxies").and_then(Value::as_object);
     if ports.into_iter().flatten().any(|(port, _)| port.parse::<u16>().is_err()) {
         return Err(Refusal::Invalid("networking.tcpProxies is keyed by port numbers".into()));
