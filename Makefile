@@ -6,11 +6,11 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 # `cargo test` is the fallback where nextest is not installed.
 RUN_TESTS := $(shell command -v cargo-nextest >/dev/null 2>&1 && echo "cargo nextest run" || echo "cargo test")
 
-.PHONY: help build demo test check quick it snap lint toolchain postgres
+.PHONY: help build demo test check quick it test-railway-cli test-railway snap lint toolchain postgres
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: toolchain ## target/debug/o7s
 	@echo "building o7s (a first build takes a few minutes)"
@@ -36,6 +36,13 @@ quick: toolchain ## unit tests only
 
 it: postgres ## integration tests only
 	@$(RUN_TESTS) --locked --test it
+
+test-railway-cli: postgres ## Railway's own CLI on the local Railway; builds it first, which takes a while
+	@scripts/railway-cli.sh
+
+test-railway: toolchain ## the end-to-end suite on Railway itself; needs O7S_TEST_RAILWAY_TOKEN (docs/local-railway.md)
+	@[ -n "$$O7S_TEST_RAILWAY_TOKEN" ] || { echo "set O7S_TEST_RAILWAY_TOKEN to an account or workspace token of Railway" >&2; exit 1; }
+	@cargo test --locked --test it end_to_end::a_fleet_lives_its_whole_life_on_railway -- --exact --ignored --nocapture
 
 snap: postgres ## accept changed snapshots; read the diff before you commit it
 	@INSTA_UPDATE=always cargo test --locked --lib --test it

@@ -3,8 +3,9 @@
 //!
 //! It never answers with an invented value: a field it does not simulate is an error that names it.
 //! Read: world (the state machine), resolve (schema fields over it), gateway (one request), in_process (all of it in
-//! memory); then lifecycle, keep, live, overview, http around it; servers (server_life, first_start, start_command, doorway,
-//! log_tail), cluster and binaries for the Postgres servers behind its services; work (freeze) for their volumes.
+//! memory); then lifecycle, keep, live, overview, http around it; servers (server_life, first_start, start_command,
+//! doorway, log_tail), cluster and binaries for the Postgres servers behind its services; work (freeze) for their
+//! volumes.
 
 mod binaries;
 mod cluster;

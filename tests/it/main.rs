@@ -6,6 +6,8 @@ mod cluster;
 #[cfg(feature = "local")]
 mod cut;
 #[cfg(feature = "local")]
+mod end_to_end;
+#[cfg(feature = "local")]
 mod error_page;
 #[cfg(feature = "local")]
 mod far;
@@ -25,6 +27,8 @@ mod offline;
 #[cfg(feature = "local")]
 mod postgres;
 mod price_tables;
+#[cfg(feature = "local")]
+mod railway_cli;
 #[cfg(feature = "local")]
 mod railway_client;
 #[cfg(feature = "local")]

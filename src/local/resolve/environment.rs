@@ -21,9 +21,6 @@ pub fn environment(context: &Context<'_>, id: &str, field: &str, args: &Args) ->
         "deletedAt" => json(environment.deleted_at.map(time)),
         "isEphemeral" => json(environment.ephemeral),
         "canAccess" => json(true),
-        // No environment here stems from a pull request, and nothing is drawn on a canvas.
-        "meta" => json(Value::Null),
-        "canvasGroupRefs" => json(Map::new()),
         "sourceEnvironment" => match &environment.fork_of {
             Some(source) => Ok(Answer::One(Object::Environment(source.clone()))),
             None => json(Value::Null),
