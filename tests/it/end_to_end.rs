@@ -61,7 +61,7 @@ impl Run<'_> {
         run
     }
 
-    /// One shared pool, and with the control database two services and two volumes: what a trial allows too.
+    /// One shared pool, and with the control database two services and two volumes: what all plans but Free allow.
     fn write_fleet(&self) {
         let fleet = format!(
             "{HEAD}Fleet\nmetadata: {{ name: end-to-end }}\nspec:\n  railway: {{ project: {} }}\n---\n\
@@ -109,19 +109,25 @@ impl Run<'_> {
         let mut last = String::new();
         for _ in 0..TRIES {
             let sent = self.http.post(&self.site.endpoint).bearer_auth(&self.site.token).json(&body).send().await;
-            let answer = match sent {
-                Ok(response) if response.status().is_success() => response.json::<Value>().await,
-                Ok(response) => Err(response.error_for_status().expect_err("no success")),
-                Err(error) => Err(error),
-            };
-            match answer {
-                Ok(mut answer) => match answer.get("errors") {
-                    None => return Ok(answer["data"].take()),
-                    Some(errors) => return Err(errors.to_string()),
+            let mut wait = self.site.pause;
+            match sent {
+                Ok(response) if response.status().is_success() => match response.json::<Value>().await {
+                    Ok(answer) if answer.get("errors").is_none() => return Ok(answer["data"].clone()),
+                    Ok(answer) => return Err(answer["errors"].to_string()),
+                    Err(error) => last = error.to_string(),
                 },
+                Ok(response) => {
+                    last = format!("{} {:?}", response.status(), response.headers());
+                    let asked =
+                        response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
+                    wait = asked.map_or(wait, Duration::from_secs);
+                }
                 Err(error) => last = error.to_string(),
             }
-            sleep(self.site.pause).await;
+            if wait > self.site.patience {
+                break;
+            }
+            sleep(wait).await;
         }
         Err(last)
     }
@@ -274,14 +280,15 @@ async fn run_and_delete(site: &Site) {
 
 #[tokio::test]
 async fn a_fleet_lives_its_whole_life_on_the_local_railway() {
-    let railway = Railway::up(&["--plan", "trial"]);
+    let railway = Railway::up(&["--plan", "hobby"]);
     let site = Site {
         endpoint: railway.exports["O7S_RAILWAY_URL"].clone(),
         token: railway.exports["RAILWAY_API_TOKEN"].clone(),
         patience: Duration::from_secs(60),
-        pause: Duration::from_millis(50),
+        pause: Duration::from_millis(250),
     };
     run_and_delete(&site).await;
+    println!("{} requests", railway.status()["requests"]["total"]);
     assert_eq!(railway.status()["services"], json!([]), "its servers too");
 }
 
