@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::planned::{Allowed, Wanted};
 use super::validate::ValidateArgs;
 use crate::tenancy::{Millis, TenantId};
 
@@ -42,6 +43,8 @@ pub enum Command {
     Bootstrap(BootstrapArgs),
     /// Show what reconcile would do, why, and what it costs; changes nothing
     Plan(PlanArgs),
+    /// Show field by field what differs from the manifests; exit codes of diff(1)
+    Diff(super::diff::DiffArgs),
     /// Write all that a plan needs to know of the world as JSON without secrets, for `plan --live`
     Observe(super::observe::ObserveArgs),
     /// Make Railway, the databases and the routing table match the manifests
@@ -142,18 +145,15 @@ pub struct BootstrapArgs {
                         5 a limit would be exceeded, 7 unreachable, 65 invalid manifest, 77 not allowed")]
 pub struct PlanArgs {
     #[command(flatten)]
-    pub input: Input,
+    pub wanted: Wanted,
     #[command(flatten)]
     pub output: Output,
-    /// Plan with this observation (see `o7s observe`) instead of looking: needs no token, key or network
+    /// Save the plan here, for `reconcile --once --plan FILE`
     #[arg(long, value_name = "FILE")]
-    pub live: Option<PathBuf>,
+    pub out: Option<PathBuf>,
     /// Exit 2 when changes are pending
     #[arg(long)]
     pub detailed_exitcode: bool,
-    /// Second key of a deletion: tenant/NAME@YYYY-MM-DD, no older than a day
-    #[arg(long, value_name = "tenant/NAME@DATE", value_parser = deletion_key)]
-    pub allow_delete: Vec<(TenantId, chrono::NaiveDate)>,
 }
 
 #[derive(Debug, Args)]
@@ -171,9 +171,14 @@ pub struct ReconcileArgs {
     /// Do not ask
     #[arg(long)]
     pub yes: bool,
-    /// Second key of a deletion: tenant/NAME@YYYY-MM-DD, no older than a day
-    #[arg(long, value_name = "tenant/NAME@DATE", value_parser = deletion_key)]
-    pub allow_delete: Vec<(TenantId, chrono::NaiveDate)>,
+    #[command(flatten)]
+    pub allowed: Allowed,
+    /// Carry out this plan of `plan --out` and no other: exit 4 if it no longer fits
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["watch", "targets"])]
+    pub plan: Option<PathBuf>,
+    /// With --plan: go on where the plan made now does only what the saved one does
+    #[arg(long, requires = "plan")]
+    pub replan_if_safe: bool,
     /// How long to wait for another run's lease
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration)]
     pub lock_timeout: Duration,
@@ -217,7 +222,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Millis::parse(text).map(|ms| Duration::from_millis(ms.0)).map_err(|error| format!("`{text}` {error}"))
 }
 
-fn deletion_key(text: &str) -> Result<(TenantId, chrono::NaiveDate), String> {
+pub fn deletion_key(text: &str) -> Result<(TenantId, chrono::NaiveDate), String> {
     let parts = text.strip_prefix("tenant/").and_then(|rest| rest.split_once('@'));
     let (name, date) = parts.ok_or("expected tenant/NAME@YYYY-MM-DD")?;
     let name = TenantId::parse(name).map_err(|error| format!("the tenant name `{name}` {error}"))?;

@@ -5,6 +5,7 @@ mod args;
 mod bootstrap;
 pub mod codes;
 mod config;
+mod diff;
 mod events;
 mod explain;
 mod init;
@@ -14,6 +15,7 @@ pub mod load;
 mod local;
 mod observe;
 mod plan;
+mod planned;
 mod progress;
 mod reconcile;
 mod render;
@@ -102,6 +104,7 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Local(args) => local::run(args),
         Command::Bootstrap(args) => asynchronous(bootstrap::run(args)),
         Command::Plan(args) => asynchronous(plan::run(args)),
+        Command::Diff(args) => asynchronous(diff::run(args)),
         Command::Observe(args) => asynchronous(observe::run(args)),
         Command::Reconcile(args) => asynchronous(reconcile::run(args)),
         Command::Status(args) => asynchronous(status::run(args)),

@@ -1,19 +1,19 @@
 //! `o7s observe`: everything a plan needs to know of the world, as one JSON document without a secret. Changes nothing.
 
-use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::path::Path;
 
 use super::args::Input;
 use super::config;
 use super::load::load_desired;
+use super::planned::read_file;
 use super::progress::Progress;
 use super::report::Failure;
 use super::session::Session;
 use super::signals::Signals;
 use crate::manifest::Desired;
 use crate::operator::observe;
-use crate::plan::{Live, Observation};
+use crate::plan::{Live, Observation, Reads};
 
 /// Some 2 kB a tenant: above this it is no observation of ours.
 const FILE_BYTES_MAX: u64 = 1 << 30;
@@ -35,7 +35,7 @@ pub struct ObserveArgs {
 pub async fn run(args: ObserveArgs) -> Result<u8, Failure> {
     let desired = load_desired(&args.input.files).map_err(Failure::Manifests)?;
     let progress = Progress::new();
-    let live = look(&desired, &progress).await?;
+    let live = look(&desired, &progress).await?.live;
     progress.clear();
     let mut out = io::BufWriter::new(io::stdout().lock());
     serde_json::to_writer(&mut out, &Observation::new(desired.fleet.name.clone(), live)).map_err(io::Error::from)?;
@@ -44,8 +44,14 @@ pub async fn run(args: ObserveArgs) -> Result<u8, Failure> {
     Ok(0)
 }
 
+/// What was seen, and what it cost.
+pub struct Looked {
+    pub live: Live,
+    pub reads: Reads,
+}
+
 /// Holds no lease: what is seen may be in the middle of another run's work.
-pub async fn look(desired: &Desired, progress: &Progress) -> Result<Live, Failure> {
+pub async fn look(desired: &Desired, progress: &Progress) -> Result<Looked, Failure> {
     let signals = Signals::listen()?;
     let mut session = Session::open(config::from_environment()?, desired).await?;
     let (row, control) = session.load().await?;
@@ -53,15 +59,14 @@ pub async fn look(desired: &Desired, progress: &Progress) -> Result<Live, Failur
     let railway = session.take_railway();
     let show = |line: &str| progress.show(line);
     let door = session.door(place, &signals.token, &show, std::time::Duration::ZERO);
-    Ok(observe(&door, &session.servers(), railway, control).await?)
+    let live = observe(&door, &session.servers(), railway, control).await?;
+    let reads = Reads { requests: session.client.requests().total(), budget: session.client.remaining() };
+    Ok(Looked { live, reads })
 }
 
 /// What a file says instead, without environment or network.
 pub fn read(path: &Path, desired: &Desired) -> Result<Live, Failure> {
-    let at = |error| Failure::File { path: path.to_owned(), error };
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut bytes))
-        .map_err(|source| Failure::OpenFile { path: path.to_owned(), source })?;
-    Observation::read(&bytes).and_then(|observation| observation.of(&desired.fleet)).map_err(at)
+    let bytes = read_file(path, FILE_BYTES_MAX)?;
+    let read = Observation::read(&bytes).and_then(|observation| observation.of(&desired.fleet));
+    read.map_err(|error| Failure::File { path: path.to_owned(), error })
 }

@@ -1,36 +1,33 @@
 //! `o7s plan`: what reconcile would do. Holds no lease and changes nothing.
 
-use std::io;
+use std::fs;
+use std::io::{self, Write as _};
 
 use super::args::{Format, PlanArgs};
-use super::load::load_desired;
-use super::observe;
-use super::progress::Progress;
+use super::planned::{Planned, planned};
 use super::render;
 use super::report::Failure;
-use crate::plan::{Consent, Plan, check, plan, render as text};
+use crate::plan::{Plan, View, render_as};
 
 pub async fn run(args: PlanArgs) -> Result<u8, Failure> {
-    let desired = load_desired(&args.input.files).map_err(Failure::Manifests)?;
-    let progress = Progress::new();
-    let live = match &args.live {
-        Some(path) => observe::read(path, &desired)?,
-        None => observe::look(&desired, &progress).await?,
-    };
-    let consent = Consent { deletions: args.allow_delete.iter().cloned().collect() };
-    let plan = plan(&desired, &live, &consent);
-    let found = check(&plan, &desired, &live);
-    if !found.is_empty() {
-        return Err(crate::operator::Error::Unsafe { found }.into());
+    let Planned { plan, inputs, reads, seen } = planned(&args.wanted).await?;
+    let document = plan.document(&inputs, reads);
+    if let Some(path) = &args.out {
+        let mut file = Vec::new();
+        render::json(&mut file, &document)?;
+        fs::write(path, file).map_err(|source| Failure::Write { path: path.clone(), source })?;
     }
-    progress.clear();
-    let mut out = anstream::stdout().lock();
+    // Not through `anstream`: who asks for colours in a file gets them.
+    let mut out = io::stdout().lock();
     match args.output.format {
-        Format::Json => render::json(&mut out, &plan)?,
-        Format::Text => render::plan_text(&mut out, &text(&plan, args.output.verbose), args.output.coloured())?,
+        Format::Json => render::json(&mut out, &document)?,
+        Format::Text => {
+            let view = View { verbose: args.output.verbose, seen };
+            render::plan_text(&mut out, &render_as(&plan, view), args.output.coloured())?;
+        }
     }
     drop(out);
-    io::Write::flush(&mut io::stdout())?;
+    io::stdout().flush()?;
     Ok(exit_code(&plan, args.detailed_exitcode))
 }
 

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::args::{Format, ReconcileArgs};
 use super::load::load_desired;
+use super::planned::{manifests, read_pin};
 use super::progress::{Progress, confirm, say};
 use super::report::Failure;
 use super::session::{Session, client};
@@ -20,7 +21,7 @@ use crate::manifest::Desired;
 use crate::operator::{
     ControlDatabase, Door, Leading, Outcome, Reconciled, Report, Verdict, Watch, reconcile, watch,
 };
-use crate::plan::{Consent, Plan, render as text};
+use crate::plan::{Change, Consent, Inputs, Pin, Plan, PlanDocument, Reads, render as text};
 
 pub async fn run(args: ReconcileArgs) -> Result<u8, Failure> {
     let signals = Signals::listen()?;
@@ -33,27 +34,32 @@ pub async fn run(args: ReconcileArgs) -> Result<u8, Failure> {
 }
 
 async fn open_and_run(args: &ReconcileArgs, signals: &Signals) -> Result<u8, Failure> {
-    let desired = load_desired(&args.input.files).map_err(Failure::Manifests)?;
-    let mut session = Session::open(config::from_environment()?, &desired).await?;
-    once(args, &desired, &mut session, signals).await
+    let loaded = manifests(&args.input)?;
+    // What cannot be read is said before anything is asked.
+    let pin = args.plan.as_deref().map(read_pin).transpose()?;
+    let pin = pin.map(|pin| if args.replan_if_safe { pin.or_smaller() } else { pin });
+    let mut session = Session::open(config::from_environment()?, &loaded.0).await?;
+    once(args, &loaded, pin, &mut session, signals).await
 }
 
 async fn once(
     args: &ReconcileArgs,
-    desired: &Desired,
+    (desired, inputs): &(Desired, Inputs),
+    pin: Option<Pin>,
     session: &mut Session,
     signals: &Signals,
 ) -> Result<u8, Failure> {
     let (progress, begun) = (Progress::new(), Instant::now());
-    let done = run_once(args, desired, session, signals, &progress).await?;
+    let wanted = (desired, &args.allowed.consent(pin));
+    let done = run_once(args, wanted, session, signals, &progress).await?;
     progress.clear();
-    print(args, session, &done, begun.elapsed())?;
+    print(args, session, (&done, inputs), begun.elapsed())?;
     Ok(done.exit_code())
 }
 
 async fn run_once(
     args: &ReconcileArgs,
-    desired: &Desired,
+    wanted: (&Desired, &Consent),
     session: &mut Session,
     signals: &Signals,
     progress: &Progress,
@@ -67,16 +73,14 @@ async fn run_once(
         () = signals.token.cancelled() => return Err(crate::operator::Error::Stopped.into()),
     };
     let (row, control) = session.load().await?;
-    let place = session.place(row.as_ref(), desired).await?;
+    let place = session.place(row.as_ref(), wanted.0).await?;
     let show = |line: &str| progress.show(line);
     let (leading, epoch) = (Leading::new(), lease.epoch());
     // Whoever loses the lease stops as on Ctrl-C, and the loop of `--watch` goes on.
     let stop = signals.token.child_token();
     let door = Door { leading: Some(&leading), ..session.door(place, &stop, &show, args.timeout) };
     let database = ControlDatabase::new(&session.store, lease);
-    let consent = Consent { deletions: args.allow_delete.iter().cloned().collect() };
     let agree = |plan: &Plan| agreed(args, plan, progress);
-    let wanted = (desired, &consent);
     let servers = session.servers();
     let done = tokio::select! {
         done = reconcile(&door, &database, &servers, wanted, ((row, control), railway), agree) => done,
@@ -96,7 +100,7 @@ pub fn holder_named(command: &str) -> String {
 fn agreed(args: &ReconcileArgs, plan: &Plan, progress: &Progress) -> bool {
     progress.clear();
     if args.output.format == Format::Text {
-        let mut out = anstream::stdout().lock();
+        let mut out = io::stdout().lock();
         let _ = render::plan_text(&mut out, &text(plan, args.output.verbose), args.output.coloured());
     }
     args.yes || confirm("Carry it out?")
@@ -104,27 +108,32 @@ fn agreed(args: &ReconcileArgs, plan: &Plan, progress: &Progress) -> bool {
 
 #[derive(Serialize)]
 struct Printed<'a> {
-    plan: &'a Plan,
+    plan: PlanDocument<'a>,
     verdict: Verdict,
     outcomes: &'a BTreeMap<String, Outcome>,
     routing_version: Option<u64>,
-    rest: Option<&'a Plan>,
+    rest: Vec<Change<'a>>,
     error: Option<String>,
     requests: u64,
     mutations: u64,
     took_ms: u128,
 }
 
-fn print(args: &ReconcileArgs, session: &Session, done: &Reconciled, took: Duration) -> Result<(), Failure> {
+fn print(
+    args: &ReconcileArgs,
+    session: &Session,
+    (done, inputs): (&Reconciled, &Inputs),
+    took: Duration,
+) -> Result<(), Failure> {
     let requests = session.client.requests();
-    let mut out = anstream::stdout().lock();
+    let mut out = io::stdout().lock();
     if args.output.format == Format::Json {
         let printed = Printed {
-            plan: &done.plan,
+            plan: done.plan.document(inputs, Reads { requests: done.reads, budget: session.client.remaining() }),
             verdict: done.verdict,
             outcomes: &done.report.outcomes,
             routing_version: done.report.routing_version,
-            rest: done.rest.as_ref(),
+            rest: done.rest.iter().flat_map(Plan::changes).collect(),
             error: done.error.as_ref().map(ToString::to_string),
             requests: requests.total(),
             mutations: requests.mutations,
@@ -199,10 +208,10 @@ async fn watch_loop(args: &ReconcileArgs, signals: &Signals) -> Result<u8, Failu
     };
     let run = async || {
         let run = async {
-            let desired = load_desired(&args.input.files).map_err(Failure::Manifests)?;
-            let mut session = open(&desired).await?;
+            let loaded = manifests(&args.input)?;
+            let mut session = open(&loaded.0).await?;
             client.count_anew();
-            let code = once(args, &desired, &mut session, signals).await?;
+            let code = once(args, &loaded, None, &mut session, signals).await?;
             // After any failure it is found anew: it may have moved.
             kept.set(Some(session));
             Ok::<_, Failure>(code)

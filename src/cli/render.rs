@@ -9,7 +9,7 @@ use super::args::{Color, Output};
 use super::config;
 
 impl Color {
-    fn wanted(self) -> bool {
+    pub fn wanted(self) -> bool {
         match self {
             Color::Always => true,
             Color::Never => false,
@@ -30,6 +30,7 @@ fn style(line: &str) -> Option<Style> {
         "~" => AnsiColor::Yellow,
         "-" | "refused" | "blocked" | "limit" => AnsiColor::Red,
         "!" | "warning" => AnsiColor::Magenta,
+        "?" | "partial" => AnsiColor::Cyan,
         "=" | "paused" => AnsiColor::Blue,
         _ => return None,
     };

@@ -28,6 +28,10 @@ codes! {
     NotLeading = 7009, "the lease was lost during the run",
         "It was taken away with `o7s lease steal`, or the control database did not confirm it for seven seconds, or this \
          process was frozen for so long. Nothing more was changed. Run again; `o7s lease show` tells who holds it.";
+    StalePlan = 7010, "the saved plan no longer fits",
+        "The world or the manifests have changed since the plan was saved, so nothing was changed; the message names what \
+         is new, different or gone. Plan and review again; with --replan-if-safe a run goes on by itself where only less is \
+         left to do.";
     DeploymentFailed = 7101, "a deployment failed",
         "Railway could not deploy the instance. Read the deployment's log on Railway; the next run deploys it once more.";
     NotRunning = 7102, "an instance was not running in time",

@@ -35,6 +35,8 @@ pub enum Error {
     ForeignControl { name: String },
     #[error("the control database did not come up: {reason}")]
     ControlFailed { reason: String, help: String },
+    #[error("the saved plan no longer fits: {differences}")]
+    StalePlan { differences: String },
     /// A defect of ours; see `plan::check`.
     #[error("the plan fails its own safety check: {}", found.join("; "))]
     Unsafe { found: Vec<String> },
@@ -54,6 +56,7 @@ impl Error {
             Error::ControlFailed { .. } => Code::ControlFailed.into(),
             Error::NoControl { .. } => Code::NoControl.into(),
             Error::ControlDown { .. } => Code::ControlDown.into(),
+            Error::StalePlan { .. } => Code::StalePlan.into(),
             Error::Unsafe { .. } => plan::Code::Unsafe.into(),
         }
     }
@@ -81,6 +84,9 @@ impl Error {
                  marker was made with another O7S_MASTER_KEY"
                 .into(),
             Error::ControlFailed { help, .. } => help.clone(),
+            Error::StalePlan { .. } => {
+                "plan and review again; --replan-if-safe goes on by itself where only less is left to do".into()
+            }
             Error::Unsafe { .. } => {
                 "nothing was changed; please report it with the output of `o7s plan --format json`".into()
             }
@@ -98,7 +104,7 @@ impl Error {
             | Error::NotLeading => 1,
             Error::ControlDown { .. } => 7,
             Error::SeveralProjects { .. } | Error::WhichWorkspace { .. } | Error::ForeignControl { .. } => 4,
-            Error::Unsafe { .. } => 4,
+            Error::StalePlan { .. } | Error::Unsafe { .. } => 4,
         }
     }
 }

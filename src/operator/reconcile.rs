@@ -20,6 +20,8 @@ use crate::store::FleetRow;
 pub struct Reconciled {
     pub plan: Plan,
     pub report: Report,
+    /// Requests to Railway that the plan cost.
+    pub reads: u64,
     pub verdict: Verdict,
     /// What still differs although everything was carried out.
     pub rest: Option<Plan>,
@@ -42,8 +44,12 @@ pub async fn reconcile<C: Control, S: Servers>(
     let (fleet, control_live) = loaded;
     let live = observe(door, servers, railway, control_live).await?;
     let plan = checked_plan(desired, &live, consent)?;
+    let reads = door.railway.requests().total();
+    if let Some(pin) = &consent.pinned {
+        pin.admits(&plan).map_err(|differences| Error::StalePlan { differences })?;
+    }
     let mut run =
-        Reconciled { verdict: verdict(&plan, None), plan, report: Report::default(), rest: None, error: None };
+        Reconciled { verdict: verdict(&plan, None), plan, report: Report::default(), reads, rest: None, error: None };
     let go = !run.plan.is_stopped() && (run.plan.is_empty() || agree(&run.plan));
     if go {
         if let Some(leading) = door.leading.filter(|leading| !leading.holds()) {
@@ -78,7 +84,7 @@ async fn carry_out<C: Control, S: Servers>(
     (desired, consent): (&Desired, &Consent),
     (live, fleet, since): (&Live, Option<FleetRow>, Instant),
 ) -> Result<(), Error> {
-    bookkeeping(door, control, desired, live, fleet).await?;
+    bookkeeping(door, control, desired, live, (fleet, run.plan.targets.is_empty())).await?;
     if run.plan.is_empty() {
         return Ok(());
     }
@@ -114,21 +120,13 @@ async fn bookkeeping<C: Control>(
     control: &C,
     desired: &Desired,
     live: &Live,
-    fleet: Option<FleetRow>,
+    (fleet, is_whole): (Option<FleetRow>, bool),
 ) -> Result<(), Error> {
     if desired.fleet.paused {
         return Ok(());
     }
-    for router in desired.routers.values().filter(|router| !router.paused) {
-        let (name, spec) = (router.name.as_str(), router_spec(router));
-        if live.control.routers.get(name) != Some(&spec) {
-            control.save_router(name, &spec).await?;
-        }
-    }
-    for name in
-        live.control.routers.keys().filter(|name| desired.routers.keys().all(|kept| kept.as_str() != name.as_str()))
-    {
-        control.remove_router(name).await?;
+    if is_whole {
+        save_routers(control, desired, live).await?;
     }
     if fleet.is_some() {
         return Ok(());
@@ -142,6 +140,21 @@ async fn bookkeeping<C: Control>(
         let (uid, name) = (door.fleet.clone(), desired.fleet.name.clone());
         let (project, environment) = (door.project.clone(), door.environment.clone());
         control.save_fleet(&FleetRow { uid, name, project, environment }).await?;
+    }
+    Ok(())
+}
+
+async fn save_routers<C: Control>(control: &C, desired: &Desired, live: &Live) -> Result<(), Error> {
+    for router in desired.routers.values().filter(|router| !router.paused) {
+        let (name, spec) = (router.name.as_str(), router_spec(router));
+        if live.control.routers.get(name) != Some(&spec) {
+            control.save_router(name, &spec).await?;
+        }
+    }
+    for name in
+        live.control.routers.keys().filter(|name| desired.routers.keys().all(|kept| kept.as_str() != name.as_str()))
+    {
+        control.remove_router(name).await?;
     }
     Ok(())
 }

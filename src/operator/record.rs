@@ -26,13 +26,12 @@ pub(super) fn of(
 ) -> Record {
     let requests = door.railway.requests();
     let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-    let text = serde_json::to_string(&run.plan.actions).unwrap_or_default();
     let entry = RunRecord {
         id: door.run,
         started,
         ended: (door.clock)(),
         outcome: outcome(run),
-        plan_digest: Some(crate::tenancy::Digest::of(text.as_bytes()).as_str().to_owned()),
+        plan_digest: Some(run.plan.digest().as_str().to_owned()),
         requests: small(requests.total()),
         mutations: small(requests.mutations),
     };
@@ -133,8 +132,9 @@ fn conditions(desired: &Desired, live: &Live, run: &Reconciled) -> Vec<Condition
     });
     let names: BTreeSet<&str> = live.instances.keys().map(|name| name.as_str()).chain(planned).collect();
     let all = tenants.chain(names.into_iter().map(|name| say("instance", name)));
-    // A plan that was not carried out says nothing about readiness.
-    all.filter(|condition| !stopped || condition.status == ConditionStatus::False).collect()
+    // A plan that was not carried out says nothing about readiness, and a partial one nothing of the rest.
+    let told = |c: &Condition| run.plan.is_about(&format!("{}/{}", c.kind, c.name));
+    all.filter(|c| told(c) && (!stopped || c.status == ConditionStatus::False)).collect()
 }
 
 /// Its change is told apart, so that a condition says since when.

@@ -11,8 +11,7 @@ use crate::plan::{InstanceStep, Ownership, RailwayLive, ServiceLive};
 use crate::railway::{self, BatchFailure, NewService};
 use crate::tenancy::{Endpoint, ErrorCode, ServiceId, ServiceMarker, VolumeId};
 
-/// Aliased mutations run one after the other in one request, whose time-out is 90 s.
-pub(super) const CHUNK: usize = 10;
+pub(super) const CHUNK: usize = crate::plan::INSTANCES_AT_ONCE;
 /// A batch is sent again after each alias that failed, and after a lost answer.
 const ROUNDS_MAX: usize = CHUNK + 3;
 

@@ -10,21 +10,25 @@ use super::code::Code;
 use super::held::Held;
 use super::live::Placement;
 use super::spec::{ServicePatchSpec, ServiceSpec};
+use super::target::Target;
 use crate::cost::Nanos;
 use crate::manifest::Origin;
-use crate::tenancy::{InstanceName, Route, ServiceId, TenantId, VolumeId};
+use crate::tenancy::{EnvironmentId, FleetUid, InstanceName, ProjectId, Route, ServiceId, TenantId, VolumeId};
 
-/// Minor numbers add fields, major ones break.
-pub const FORMAT_VERSION: &str = "1.0";
-
-/// Everything one run would do, and what it would not do and why. Equal inputs give equal plans, byte for byte.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Everything one run would do, and what it would not do and why. Equal inputs give equal plans, byte for byte. What
+/// programs read of it is its document; its own serialisation is what its digest is taken of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Plan {
-    pub format_version: String,
     pub fleet: String,
+    pub fleet_uid: FleetUid,
     pub project: String,
+    pub project_id: ProjectId,
     pub environment: String,
-    pub etag: String,
+    pub environment_id: EnvironmentId,
+    #[serde(skip)]
+    pub snapshot: Snapshot,
+    /// What the run is limited to; empty is everything.
+    pub targets: Vec<Target>,
     /// In the order they are carried out: by wave, then kind, then name.
     pub actions: Vec<Action>,
     /// Objects that are not touched by decision: exit 4. The rest goes on.
@@ -35,12 +39,17 @@ pub struct Plan {
     pub breaches: Vec<Problem>,
     /// Too many removals: exit 4, nothing is written.
     pub guard: Option<GuardTrip>,
+    /// What the guard counted, tripped or not.
+    pub removals: GuardTrip,
     /// Live, absent from the manifests, kept.
     pub retained: Vec<String>,
     /// Left alone because their manifests say so; what waits is shown.
-    #[serde(default)]
     pub held: Vec<Held>,
+    #[serde(skip)]
     pub warnings: Vec<String>,
+    /// Lives beside the fleet and is left alone.
+    #[serde(skip)]
+    pub unknown: Vec<String>,
     pub unchanged: Unchanged,
     pub price: PriceChange,
 }
@@ -56,7 +65,16 @@ impl Plan {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Of what the plan was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    pub etag: String,
+    pub read_at: DateTime<Utc>,
+    /// Whether every server answered; what sleeps is not asked.
+    pub complete: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Action {
     /// `tenant/acme`, `instance/shared-1`, `route/acme`, `publish/api.DATABASE_URL`.
     pub address: String,
@@ -128,7 +146,7 @@ pub struct Field {
 }
 
 /// What to do, with nothing left to decide.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase", tag = "step")]
 pub enum Step {
     Instance(Box<InstanceStep>),
@@ -155,7 +173,7 @@ pub enum Step {
 }
 
 /// Brings one database service from wherever it is to running. What exists is named, what does not is made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct InstanceStep {
     pub spec: ServiceSpec,
@@ -165,6 +183,7 @@ pub struct InstanceStep {
     pub attach: bool,
     /// A `volumeCreate` may have been sent before and its answer lost: look until 90 s after this before another.
     /// `None`: surely none was sent.
+    #[serde(skip)]
     pub volume_requested_at: Option<DateTime<Utc>>,
     pub patch: ServicePatchSpec,
     /// The last deployment failed and nothing in the patch would start a new one.
@@ -173,7 +192,7 @@ pub struct InstanceStep {
     pub replaces: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TenantStep {
     pub tenant: TenantId,
@@ -243,7 +262,7 @@ pub struct Problem {
     pub cause: Option<Origin>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct GuardTrip {
     pub removals: u32,
     pub live: u32,
@@ -277,6 +296,24 @@ pub struct Summary {
     pub drift: u32,
     pub retained: u32,
     pub unchanged: u32,
+}
+
+/// How a field shows what it may not.
+pub const SECRET: &str = "(secret)";
+/// A secret that differs from the one before.
+pub const SECRET_CHANGED: &str = "(secret, changed)";
+/// A value that only carrying the plan out can tell.
+pub const KNOWN_AFTER: &str = "(known after apply)";
+
+impl Field {
+    pub fn is_sensitive(&self) -> bool {
+        let secret = |text: &String| text.ends_with(SECRET) || text.ends_with(SECRET_CHANGED);
+        self.old.iter().chain(&self.new).any(secret)
+    }
+
+    pub fn is_unknown(&self) -> bool {
+        self.new.as_deref() == Some(KNOWN_AFTER)
+    }
 }
 
 impl Plan {

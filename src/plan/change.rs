@@ -128,12 +128,13 @@ pub enum DatabaseChange {
 }
 
 /// A deletion's row in the control database.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DeletionIntent {
     pub tenant: TenantId,
     pub instance: InstanceName,
     pub renamed_to: String,
+    #[serde(skip)]
     pub due_at: DateTime<Utc>,
 }
 

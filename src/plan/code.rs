@@ -45,6 +45,9 @@ codes! {
     RenamedByHand = 2013, "renamed by hand",
         "A tenant's database or role is on its instance under another name: somebody renamed it. Nothing is made in its \
          place. Rename it back, as the message says.";
+    UnknownTarget = 2020, "a target that names nothing",
+        "`--target` names nothing that is in the manifests or lives, and was not taken for `nothing to do`. Correct it: \
+         names are those a plan shows, as in tenant/acme or instance/shared-*.";
     InstanceDown = 2101, "an instance is down",
         "The instance does not answer or does not start. Look at its deployment on Railway; its tenants wait for it and \
          the rest goes on.";
@@ -78,6 +81,8 @@ codes! {
          version that wrote it.";
     OtherFleet = 2403, "a file of another fleet",
         "The file is about another fleet than the manifests. Take that fleet's file, or name other manifests with `-f`.";
+    NoPlan = 2404, "not a saved plan",
+        "The file given with `--plan` is not what `o7s plan --out` writes. Make it anew: o7s plan --out plan.json.";
     Unsafe = 2901, "a defect in o7s",
         "The independent check of the plan found a step that must never happen. Nothing was changed. Please report it \
          with the output of `o7s plan --format json`.";

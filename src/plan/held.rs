@@ -11,7 +11,7 @@ use crate::manifest::{Desired, Origin, Tenant, TenantState};
 use crate::tenancy::{Credential, InstanceName, PoolName, TenantId};
 
 /// One object of the manifests that is left alone, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Held {
     /// `fleet/shop`, `pool/shared`, `tenant/acme`, `router/edge`.

@@ -10,12 +10,16 @@ mod ceilings;
 mod change;
 mod code;
 mod compare;
+mod diff;
+mod document;
 mod error;
 mod held;
 mod instances;
 mod keys;
 mod live;
+mod needs;
 mod observation;
+mod pin;
 mod place;
 mod planner;
 mod preflight;
@@ -28,15 +32,19 @@ mod routers;
 mod safety;
 mod spec;
 mod suspended;
+mod target;
 mod tenants;
 mod text;
+mod unknown;
 
 pub use action::{
-    Action, Field, GuardTrip, InstanceStep, Plan, PriceChange, Problem, Reason, ReasonCode, RouteDraft, Step,
-    Summary, Symbol, TenantStep, Wave,
+    Action, Field, GuardTrip, InstanceStep, Plan, PriceChange, Problem, Reason, ReasonCode, RouteDraft, Snapshot,
+    Step, Summary, Symbol, TenantStep, Wave,
 };
 pub use change::{DatabaseChange, DeletionIntent, VariableValue};
 pub use code::Code;
+pub use diff::render_diff;
+pub use document::{Change, INSTANCES_AT_ONCE, Inputs, PLAN_FORMAT, PlanDocument, Reads};
 pub use error::Error;
 pub use held::{Held, HeldBy};
 pub use instances::{control_step, patch_for, spec_digest, whole};
@@ -46,6 +54,7 @@ pub use live::{
     ServiceLive, VolumeLive,
 };
 pub use observation::{OBSERVATION_FORMAT, Observation};
+pub use pin::Pin;
 pub use planner::{Consent, plan};
 pub use recognise::{LiveValue, recognise};
 pub use removals::GRACE_DAYS;
@@ -53,5 +62,6 @@ pub use renamed::found_places;
 pub use routers::router_spec;
 pub use safety::check;
 pub use spec::{MOUNT_PATH, ServicePatchSpec, ServiceSpec};
+pub use target::Target;
 pub use tenants::role_name;
-pub use text::{render, render_problem, summary_line};
+pub use text::{Seen, View, render, render_as, render_problem, summary_line};

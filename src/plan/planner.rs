@@ -4,15 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::NaiveDate;
 
-use super::action::{Action, FORMAT_VERSION, Plan, PriceChange, Problem, Unchanged};
+use super::action::{Action, GuardTrip, Plan, PriceChange, Problem, Snapshot, Unchanged};
 use super::cause::placement_cause;
 use super::code::Code;
 use super::held::{self, is_suspended};
 use super::instances::{self, Status};
 use super::live::{InstanceState, Live, Placement};
+use super::pin::Pin;
 use super::place::{self, Place, Placer};
 use super::spec::{RESERVED_CONNECTIONS, derived_max_connections, max_connections_of};
-use super::{keys, preflight, publish, removals, renamed, suspended, tenants};
+use super::target::Target;
+use super::{keys, preflight, publish, removals, renamed, suspended, target, tenants, unknown};
 use crate::manifest::{DeletionPolicy, Desired, Origin, Tenant, TenantState};
 use crate::tenancy::{InstanceName, TenantId};
 
@@ -21,6 +23,10 @@ use crate::tenancy::{InstanceName, TenantId};
 pub struct Consent {
     /// Second keys of deletions, `--allow-delete tenant/acme@DATE`.
     pub deletions: BTreeMap<TenantId, NaiveDate>,
+    /// `--target`: only these and what they need; empty is everything.
+    pub only: Vec<Target>,
+    /// `--plan FILE`: the one plan that may be carried out. Planning does not look at it.
+    pub pinned: Option<Pin>,
 }
 
 /// What every part of planning reads, and the plan it writes to.
@@ -64,11 +70,12 @@ pub(super) fn problem(code: Code, address: String, message: String, help: &str, 
 pub fn plan(desired: &Desired, live: &Live, consent: &Consent) -> Plan {
     let draft = |thawed| {
         let (instances, remade) = (BTreeMap::new(), BTreeSet::new());
-        Draft { desired, live, consent, instances, remade, thawed, plan: empty(desired, live) }
+        Draft { desired, live, consent, instances, remade, thawed, plan: empty(desired, live, consent) }
     };
-    let mut plan = if desired.fleet.paused { empty(desired, live) } else { decide(draft(false)) };
+    let mut plan = if desired.fleet.paused { empty(desired, live, consent) } else { decide(draft(false)) };
     if held::any(desired) {
         held::show(&mut plan, desired, &decide(draft(true)));
+        target::narrow_held(&mut plan);
     }
     plan
 }
@@ -131,6 +138,7 @@ fn decide(mut draft: Draft<'_>) -> Plan {
     publish::plan(&mut draft, &places);
     keys::warn_of_unused(&mut draft);
     removals::list_retained(&mut draft, &remembered);
+    target::narrow(&mut draft);
     removals::guard(&mut draft);
     preflight::plan(&mut draft, &places);
     finish(draft.plan)
@@ -242,7 +250,7 @@ pub(super) fn capacity(desired: &Desired, live: &Live, name: &InstanceName) -> u
     command.and_then(max_connections_of).unwrap_or_else(fresh).saturating_sub(RESERVED_CONNECTIONS)
 }
 
-fn empty(desired: &Desired, live: &Live) -> Plan {
+fn empty(desired: &Desired, live: &Live, consent: &Consent) -> Plan {
     let mut warnings = Vec::new();
     if live.railway.staged_changes > 0 {
         let count = live.railway.staged_changes;
@@ -256,19 +264,28 @@ fn empty(desired: &Desired, live: &Live) -> Plan {
         ));
     }
     Plan {
-        format_version: FORMAT_VERSION.to_owned(),
         fleet: desired.fleet.name.to_string(),
+        fleet_uid: live.fleet.clone(),
         project: live.railway.project_name.clone(),
+        project_id: live.railway.project.clone(),
         environment: live.railway.environment_name.clone(),
-        etag: live.railway.config_etag.clone(),
+        environment_id: live.railway.environment.clone(),
+        snapshot: Snapshot {
+            etag: live.railway.config_etag.clone(),
+            read_at: live.observed_at,
+            complete: live.instances.values().all(|state| !matches!(state, InstanceState::Unreachable { .. })),
+        },
+        targets: consent.only.clone(),
         actions: Vec::new(),
         refused: Vec::new(),
         blocked: Vec::new(),
         breaches: Vec::new(),
         guard: None,
+        removals: GuardTrip::default(),
         retained: Vec::new(),
         held: Vec::new(),
         warnings,
+        unknown: unknown::found(desired, live),
         unchanged: Unchanged::default(),
         price: PriceChange::default(),
     }

@@ -214,7 +214,8 @@ pub(super) fn guard(draft: &mut Draft<'_>) {
         // One of nine is above 10 %, yet nobody means that a small fleet can never remove anything.
         RemovalGuard::Percent(percent) => (live * u32::from(percent.0) / 100).max(1),
     };
+    draft.plan.removals = GuardTrip { removals, live, allowed };
     if removals > allowed {
-        draft.plan.guard = Some(GuardTrip { removals, live, allowed });
+        draft.plan.guard = Some(draft.plan.removals);
     }
 }

@@ -1,6 +1,6 @@
 //! A tenant's row of the routing table.
 
-use super::action::{Action, Field, Reason, ReasonCode, RouteDraft, Step, Symbol, Wave};
+use super::action::{Action, Field, KNOWN_AFTER, Reason, ReasonCode, RouteDraft, Step, Symbol, Wave};
 use super::cause::limit_cause;
 use super::instances::field;
 use super::live::Placement;
@@ -111,7 +111,7 @@ fn route_fields(have: Option<&Route>, wanted: &RouteDraft, same_place: bool) -> 
     ];
     fields.extend(reactions.into_iter().flatten());
     if !same_place {
-        fields.push(field("address", Some(&have.endpoint.public.to_string()), Some("the instance's new address")));
+        fields.push(field("address", Some(&have.endpoint.public.to_string()), Some(KNOWN_AFTER)));
     }
     fields
 }

@@ -1,8 +1,9 @@
 //! The plan as people read it: same input, same bytes, whatever machine or locale. No colour here; the first character
 //! of a line tells what it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use super::action::{Action, Plan, Problem, Summary};
 use super::code::Code;
@@ -11,20 +12,44 @@ use super::held::Held;
 /// More objects than this with one reason are shown as three and a count.
 const SHOWN_ALL_MAX: usize = 20;
 const SHOWN_OF_MANY: usize = 3;
+/// More reasons than this for one kind of change are shown as one.
+const REASONS_MAX: usize = 5;
+
+/// How a plan is shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct View {
+    /// Every object, and what lives beside the fleet.
+    pub verbose: bool,
+    pub seen: Seen,
+}
+
+/// Where what the plan was made of came from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Seen {
+    #[default]
+    Unsaid,
+    /// Read just now, by so many requests to Railway.
+    Read { requests: u64, took: Duration },
+    /// From a file.
+    Saved,
+}
 
 /// `verbose` prints every object.
 pub fn render(plan: &Plan, verbose: bool) -> String {
-    let mut out = String::new();
-    let etag: String = plan.etag.chars().take(8).collect();
-    let _ = writeln!(out, "fleet {}  project {}/{}  etag {etag}", plan.fleet, plan.project, plan.environment);
+    render_as(plan, View { verbose, seen: Seen::Unsaid })
+}
+
+pub fn render_as(plan: &Plan, View { verbose, seen }: View) -> String {
+    let mut out = head(plan, seen);
     for group in groups(&plan.actions) {
         render_group(&mut out, &group, verbose);
     }
     listed(&mut out, "=", &plan.retained, verbose);
     held(&mut out, &plan.held, verbose);
-    for warning in &plan.warnings {
-        let _ = writeln!(out, "warning: {warning}");
+    if verbose {
+        listed(&mut out, "?", &plan.unknown, verbose);
     }
+    listed(&mut out, "warning:", &plan.warnings, verbose);
     problems(&mut out, "refused", &plan.refused, verbose);
     problems(&mut out, "blocked", &plan.blocked, verbose);
     problems(&mut out, "limit", &plan.breaches, verbose);
@@ -41,20 +66,51 @@ pub fn render(plan: &Plan, verbose: bool) -> String {
     out
 }
 
-/// Runs of actions that differ in nothing but whom they are for.
-fn groups(actions: &[Action]) -> Vec<Vec<&Action>> {
-    let mut groups: BTreeMap<(usize, String), Vec<&Action>> = BTreeMap::new();
-    let mut order: Vec<String> = Vec::new();
-    for action in actions {
-        let kind = action.address.split('/').next().unwrap_or_default();
-        let key = format!("{:?} {kind} {} {}", action.wave, action.symbol.as_str(), action.reason.text);
-        let place = order.iter().position(|known| *known == key).unwrap_or_else(|| {
-            order.push(key.clone());
-            order.len() - 1
-        });
-        groups.entry((place, key)).or_default().push(action);
+fn head(plan: &Plan, seen: Seen) -> String {
+    let etag: String = plan.snapshot.etag.chars().take(8).collect();
+    let mut line = format!("fleet {}  project {}/{}  etag {etag}", plan.fleet, plan.project, plan.environment);
+    match seen {
+        Seen::Unsaid => {}
+        Seen::Read { requests, took } => {
+            let _ = write!(line, "  read {requests} requests, {:.1} s", took.as_secs_f64());
+        }
+        Seen::Saved => {
+            let _ = write!(line, "  observed {}", plan.snapshot.read_at.format("%Y-%m-%d %H:%M:%S UTC"));
+        }
     }
-    groups.into_values().collect()
+    if seen != Seen::Unsaid && !plan.is_empty() {
+        let _ = write!(line, "  apply needs {} requests", plan.writes());
+    }
+    line.push('\n');
+    if !plan.targets.is_empty() {
+        let targets = plan.targets.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let _ = writeln!(line, "partial: only {targets} and what that needs; nothing is deleted");
+    }
+    line
+}
+
+/// Runs of actions that differ in nothing but whom they are for; where too many reasons differ only in a place, those.
+fn groups(actions: &[Action]) -> Vec<Vec<&Action>> {
+    let alike = |action: &Action| {
+        let kind = action.address.split('/').next().unwrap_or_default().to_owned();
+        (action.wave, kind, action.symbol.as_str(), format!("{:?}", action.reason.code))
+    };
+    let mut reasons: BTreeMap<_, BTreeSet<&str>> = BTreeMap::new();
+    for action in actions {
+        reasons.entry(alike(action)).or_default().insert(&action.reason.text);
+    }
+    let (mut groups, mut places): (Vec<Vec<&Action>>, BTreeMap<_, usize>) = (Vec::new(), BTreeMap::new());
+    for action in actions {
+        let alike = alike(action);
+        let one = reasons.get(&alike).is_some_and(|texts| texts.len() > REASONS_MAX);
+        let text = if one { "" } else { action.reason.text.as_str() };
+        let place = *places.entry((alike, text)).or_insert_with(|| {
+            groups.push(Vec::new());
+            groups.len() - 1
+        });
+        groups[place].push(action);
+    }
+    groups
 }
 
 fn render_group(out: &mut String, group: &[&Action], verbose: bool) {

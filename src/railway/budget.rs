@@ -85,6 +85,11 @@ impl Budget {
         }
     }
 
+    /// Requests left in this hour, as the last answer told.
+    pub fn remaining(&self) -> Option<u64> {
+        self.hour.as_ref().map(|hour| hour.remaining)
+    }
+
     /// Takes one request out, or says how long to wait before asking again.
     pub fn take(&mut self, now: Instant) -> Result<(), Wait> {
         if let Some((until, why)) = self.paused {

@@ -148,6 +148,11 @@ impl Client {
         lock(&self.requests).clone()
     }
 
+    /// Requests that this token may still send in this hour, where Railway told.
+    pub fn remaining(&self) -> Option<u64> {
+        lock(&self.budget).remaining()
+    }
+
     /// Another run begins with this client: only what it sends is told from now on. The budget goes on.
     pub fn count_anew(&self) {
         *lock(&self.requests) = Requests::default();

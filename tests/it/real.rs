@@ -188,7 +188,7 @@ impl Fleet {
         }
     }
 
-    async fn routing_version(&self) -> i64 {
+    pub async fn routing_version(&self) -> i64 {
         sqlx::query_scalar("SELECT version FROM o7s.routing")
             .fetch_one(&mut self.control().await)
             .await

@@ -78,6 +78,7 @@ fn a_database_renamed_by_hand_is_refused_and_no_empty_one_is_made() {
             let gone = manifest(&absent(&fleet_text(&["acme", "beta", "corp"]), "acme"));
             let today = Consent {
                 deletions: BTreeMap::from([(TenantId::parse("acme").expect("valid"), sim.now().date_naive())]),
+                ..Consent::default()
             };
             let Ended::Done(done) = sim.reconcile_with(&gone, &today, |_| true).await else { panic!("ends") };
             assert_eq!(done.plan.refused[0].code, Code::RenamedByHand, "nor is it deleted under that name");

@@ -10,6 +10,7 @@ mod laws;
 mod life_laws;
 mod offline_laws;
 mod pair_laws;
+mod plan_laws;
 mod random_laws;
 mod safety_laws;
 mod servers;

@@ -98,12 +98,15 @@ fn data_goes_only_with_both_keys_and_after_its_grace_time() {
         assert!(sim.servers.with("shared-1", |server| server.databases.contains_key("acme")));
 
         let acme = TenantId::parse("acme").expect("valid");
-        let stale =
-            Consent { deletions: BTreeMap::from([(acme.clone(), sim.now().date_naive() - TimeDelta::days(2))]) };
+        let stale = Consent {
+            deletions: BTreeMap::from([(acme.clone(), sim.now().date_naive() - TimeDelta::days(2))]),
+            ..Consent::default()
+        };
         let Ended::Done(done) = sim.reconcile_with(&gone, &stale, |_| true).await else { panic!("ends") };
         assert_eq!(done.plan.refused[0].code, Code::KeyMissing, "a key of the day before yesterday");
 
-        let today = Consent { deletions: BTreeMap::from([(acme.clone(), sim.now().date_naive())]) };
+        let today =
+            Consent { deletions: BTreeMap::from([(acme.clone(), sim.now().date_naive())]), ..Consent::default() };
         let Ended::Done(done) = sim.reconcile_with(&gone, &today, |_| true).await else { panic!("ends") };
         assert_eq!(done.verdict, Verdict::Converged, "{:?}", done.report);
         let kept = |server: &mut ogelnates::plan::ServerLive| {
@@ -129,7 +132,7 @@ fn a_deletion_in_its_grace_time_is_undone_by_the_manifest() {
         let sim = bootstrapped(&fleet(&names), false).await;
         settle(&sim, &fleet(&names), "first").await;
         let (wanted, acme) = (sim.picture(), TenantId::parse("acme").expect("valid"));
-        let today = Consent { deletions: BTreeMap::from([(acme, sim.now().date_naive())]) };
+        let today = Consent { deletions: BTreeMap::from([(acme, sim.now().date_naive())]), ..Consent::default() };
         let gone = manifest(&absent(&fleet_text(&names), "acme"));
         let Ended::Done(_) = sim.reconcile_with(&gone, &today, |_| true).await else { panic!("ends") };
         settle(&sim, &fleet(&names), "undone").await;

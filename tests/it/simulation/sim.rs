@@ -2,7 +2,7 @@
 //! call that could be the last one of a killed run.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -478,6 +478,12 @@ impl Sim {
         let world = railway.world(now);
         let service = world.services.values().find(|service| service.name == name && service.deleted_at.is_none());
         service.unwrap_or_else(|| panic!("no service {name}")).id.clone()
+    }
+
+    /// Requests, however many mutations each held.
+    pub fn mutating_requests(&self) -> usize {
+        let railway = self.railway.lock().expect("one thread");
+        railway.mutations().map(|mutation| mutation.request).collect::<BTreeSet<_>>().len()
     }
 
     pub fn mutations_made(&self) -> usize {

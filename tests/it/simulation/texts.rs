@@ -17,7 +17,9 @@ fn tenant(name: &str) -> TenantId {
 async fn plan_with(sim: &Sim, desired: &ogelnates::manifest::Desired, keys: &[(&str, i64)]) -> Plan {
     let day = |days| sim.now().date_naive() + TimeDelta::days(days);
     let deletions: BTreeMap<_, _> = keys.iter().map(|(name, days)| (tenant(name), day(*days))).collect();
-    let Ended::Done(done) = sim.reconcile_with(desired, &Consent { deletions }, |_| false).await else {
+    let Ended::Done(done) =
+        sim.reconcile_with(desired, &Consent { deletions, ..Consent::default() }, |_| false).await
+    else {
         panic!("ends")
     };
     done.plan
