@@ -88,17 +88,15 @@ pub struct Input {
     pub files: Vec<PathBuf>,
 }
 
-/// How results are written.
-#[derive(Debug, Clone, Args)]
-pub struct Output {
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub format: Format,
-    /// When to colour; NO_COLOR is honoured
-    #[arg(long, value_enum, default_value_t = Color::Auto)]
-    pub color: Color,
-    /// Show every object
-    #[arg(short, long)]
-    pub verbose: bool,
+/// What commands offer whose result is a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ListFormat {
+    /// For people
+    Text,
+    /// One document
+    Json,
+    /// One line an entry
+    Jsonl,
 }
 
 /// What commands offer whose result people and programs read in CI.
@@ -114,6 +112,26 @@ pub enum ReportFormat {
     Github,
     /// For a comment, with a hidden first line to find it again by
     Markdown,
+}
+
+/// A comment on GitHub holds 65,536 characters.
+pub const BYTES_MAX: u32 = 60_000;
+
+/// How a [`ReportFormat`] is written.
+#[derive(Debug, Clone, Args)]
+pub struct ReportOutput {
+    /// How the result is written; progress always goes to stderr
+    #[arg(long, value_enum, default_value_t = ReportFormat::Text)]
+    pub format: ReportFormat,
+    /// With --format markdown: leave out whole entries to keep within this size
+    #[arg(long, value_name = "N", default_value_t = BYTES_MAX, value_parser = clap::value_parser!(u32).range(2_000..=1_000_000))]
+    pub max_bytes: u32,
+    /// When to colour; NO_COLOR is honoured
+    #[arg(long, value_enum, default_value_t = Color::Auto)]
+    pub color: Color,
+    /// Show every object
+    #[arg(short, long)]
+    pub verbose: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -147,7 +165,7 @@ pub struct PlanArgs {
     #[command(flatten)]
     pub wanted: Wanted,
     #[command(flatten)]
-    pub output: Output,
+    pub output: ReportOutput,
     /// Save the plan here, for `reconcile --once --plan FILE`
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
@@ -165,7 +183,7 @@ pub struct ReconcileArgs {
     #[command(flatten)]
     pub input: Input,
     #[command(flatten)]
-    pub output: Output,
+    pub output: ReportOutput,
     #[command(flatten)]
     pub mode: Mode,
     /// Do not ask
@@ -211,8 +229,8 @@ pub struct EventsArgs {
     pub object: Option<String>,
     #[command(flatten)]
     pub input: Input,
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub format: Format,
+    #[arg(long, value_enum, default_value_t = ListFormat::Text)]
+    pub format: ListFormat,
     /// At most this many, the newest
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub limit: u32,

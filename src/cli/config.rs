@@ -79,6 +79,16 @@ pub fn from_environment() -> Result<Config, Error> {
     })
 }
 
+/// Where GitHub Actions wants a step's summary and outputs; nothing outside of it.
+pub fn github() -> super::github::Github {
+    let path = |name: &str| var(name).map(std::path::PathBuf::from);
+    super::github::Github {
+        summary: path("GITHUB_STEP_SUMMARY"),
+        output: path("GITHUB_OUTPUT"),
+        workspace: path("GITHUB_WORKSPACE"),
+    }
+}
+
 pub fn log_filter() -> Option<String> {
     var("O7S_LOG")
 }

@@ -1,6 +1,6 @@
 //! `o7s events`: what runs did, and why.
 
-use super::args::{EventsArgs, Format};
+use super::args::{EventsArgs, ListFormat};
 use super::load::load_desired;
 use super::report::Failure;
 use super::session::Session;
@@ -30,8 +30,9 @@ pub async fn run(args: EventsArgs) -> Result<u8, Failure> {
     }
     let mut out = anstream::stdout().lock();
     match args.format {
-        Format::Json => render::json(&mut out, &events)?,
-        Format::Text => {
+        ListFormat::Json => render::json(&mut out, &events)?,
+        ListFormat::Jsonl => events.iter().try_for_each(|event| render::json_line(&mut out, event))?,
+        ListFormat::Text => {
             render::table(&mut out, &HEAD, &rows(&events))?;
         }
     }

@@ -2,12 +2,14 @@
 //! Read: args, config, session, then the commands; render and report write what people see.
 
 mod args;
+mod asked;
 mod bootstrap;
 pub mod codes;
 mod config;
 mod diff;
 mod events;
 mod explain;
+mod github;
 mod init;
 mod lease;
 pub mod load;
@@ -16,7 +18,9 @@ mod local;
 mod observe;
 mod plan;
 mod planned;
+mod present;
 mod progress;
+mod ran;
 mod reconcile;
 mod render;
 mod report;
@@ -31,9 +35,10 @@ pub mod validate;
 
 use std::io::{self, Write as _};
 
-use clap::{Parser as _, ValueEnum as _};
+use clap::Parser as _;
 
-use args::{Cli, Command, ReportFormat};
+use args::{Cli, Command};
+use asked::Asked;
 use report::Failure;
 
 /// Runs the command line and gives the exit code.
@@ -42,42 +47,27 @@ pub fn main() -> u8 {
         let _ = <Cli as clap::CommandFactory>::command().print_help();
         return 64;
     }
-    let format = asked_format(std::env::args());
+    let asked = Asked::of(std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()));
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return usage(&error, format),
+        Err(error) => return usage(&error, &asked),
     };
     telemetry::init();
     match run(cli.command) {
         Ok(code) => code,
         // The reader went away: end as the shell expects of a pipe.
-        Err(Failure::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => 141,
+        Err(failure) if failure.is_broken_pipe() => 141,
         Err(failure) => {
-            let _ = failure.print(format, &mut anstream::stdout().lock(), &mut anstream::stderr().lock());
+            let _ = failure.print(&asked, &mut anstream::stdout().lock(), &mut anstream::stderr().lock());
             let _ = io::stdout().flush();
             failure.exit_code()
         }
     }
 }
 
-/// The value of `--format` as typed: whatever ends a command, also one that could not be read, is told in that format.
-fn asked_format(args: impl Iterator<Item = String>) -> ReportFormat {
-    let mut asked = ReportFormat::Text;
-    let mut args = args.skip(1).take_while(|arg| arg != "--");
-    while let Some(arg) = args.next() {
-        let value = match arg.strip_prefix("--format") {
-            Some("") => args.next(),
-            Some(rest) => rest.strip_prefix('=').map(str::to_owned),
-            None => None,
-        };
-        asked = value.and_then(|value| ReportFormat::from_str(&value, false).ok()).unwrap_or(asked);
-    }
-    asked
-}
-
 /// What clap says: help and version with 0, a command line it cannot read with 64 (its own 2 means "changes pending"
 /// here).
-fn usage(error: &clap::Error, format: ReportFormat) -> u8 {
+fn usage(error: &clap::Error, asked: &Asked) -> u8 {
     if !error.use_stderr() {
         let _ = error.print();
         return 0;
@@ -87,13 +77,13 @@ fn usage(error: &clap::Error, format: ReportFormat) -> u8 {
     // Where to read on is said by the failure itself.
     let text = text.split("\n\nFor more information").next().unwrap_or(text).trim_end();
     let failure = Failure::Usage(text.to_owned());
-    let _ = failure.print(format, &mut anstream::stdout().lock(), &mut anstream::stderr().lock());
+    let _ = failure.print(asked, &mut anstream::stdout().lock(), &mut anstream::stderr().lock());
     failure.exit_code()
 }
 
 fn run(command: Command) -> Result<u8, Failure> {
     match command {
-        Command::Validate(args) => Ok(validate::run(&args, &mut io::stdout().lock(), &mut io::stderr().lock())?),
+        Command::Validate(args) => validate::run(&args, &mut io::stdout().lock(), &mut io::stderr().lock()),
         Command::Init(args) => init::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Schema => schema::run(),
@@ -120,21 +110,4 @@ fn asynchronous(command: impl Future<Output = Result<u8, Failure>>) -> Result<u8
     let result = runtime.block_on(command);
     runtime.shutdown_background();
     result
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_format_is_known_before_the_command_line_is_understood() {
-        let asked = |line: &str| asked_format(line.split(' ').map(str::to_owned));
-        assert_eq!(asked("o7s plan"), ReportFormat::Text);
-        assert_eq!(asked("o7s plan --format json --bogus"), ReportFormat::Json);
-        assert_eq!(asked("o7s plan --format=jsonl -v"), ReportFormat::Jsonl);
-        assert_eq!(asked("o7s plan --format=json --format github"), ReportFormat::Github);
-        assert_eq!(asked("o7s plan --format nonsense"), ReportFormat::Text);
-        assert_eq!(asked("o7s plan --format"), ReportFormat::Text);
-        assert_eq!(asked("o7s validate -- --format json"), ReportFormat::Text);
-    }
 }

@@ -3,11 +3,13 @@
 use std::fs;
 use std::io::{self, Write as _};
 
-use super::args::{Format, PlanArgs};
+use super::args::{PlanArgs, ReportFormat};
+use super::github::Github;
 use super::planned::{Planned, planned};
+use super::present::{annotations, outputs};
 use super::render;
-use super::report::Failure;
-use crate::plan::{Plan, View, render_as};
+use super::report::{Failure, marker};
+use crate::plan::{Plan, View, plan_page, render_as};
 
 pub async fn run(args: PlanArgs) -> Result<u8, Failure> {
     let Planned { plan, inputs, reads, seen } = planned(&args.wanted).await?;
@@ -17,18 +19,27 @@ pub async fn run(args: PlanArgs) -> Result<u8, Failure> {
         render::json(&mut file, &document)?;
         fs::write(path, file).map_err(|source| Failure::Write { path: path.clone(), source })?;
     }
+    let code = exit_code(&plan, args.detailed_exitcode);
+    let view = View { verbose: args.output.verbose, seen };
     // Not through `anstream`: who asks for colours in a file gets them.
     let mut out = io::stdout().lock();
     match args.output.format {
-        Format::Json => render::json(&mut out, &document)?,
-        Format::Text => {
-            let view = View { verbose: args.output.verbose, seen };
-            render::plan_text(&mut out, &render_as(&plan, view), args.output.coloured())?;
+        ReportFormat::Text => render::plan_text(&mut out, &render_as(&plan, view), args.output.coloured())?,
+        ReportFormat::Json => render::json(&mut out, &document)?,
+        ReportFormat::Jsonl => render::json_lines(&mut out, &document, "changes")?,
+        ReportFormat::Markdown => {
+            let marker = marker("plan", Some(&plan.fleet));
+            let page = plan_page(&plan, "plan", view.verbose).render(args.output.max_bytes as usize - marker.len());
+            write!(out, "{marker}{page}")?;
+        }
+        ReportFormat::Github => {
+            let (text, page) = (render_as(&plan, view), plan_page(&plan, "plan", view.verbose));
+            let (notes, outputs) = (annotations(&plan), outputs(&plan, code));
+            Github::of_environment().publish(&mut out, &text, &notes, page, &outputs)?;
         }
     }
-    drop(out);
-    io::stdout().flush()?;
-    Ok(exit_code(&plan, args.detailed_exitcode))
+    out.flush()?;
+    Ok(code)
 }
 
 /// A refusal wins over pending changes.

@@ -58,7 +58,12 @@ pub struct Planned {
 }
 
 pub async fn planned(wanted: &Wanted) -> Result<Planned, Failure> {
-    let (desired, inputs) = manifests(&wanted.input)?;
+    let loaded = manifests(&wanted.input)?;
+    let fleet = loaded.0.fleet.name.to_string();
+    planned_of(wanted, loaded).await.map_err(|failure| failure.of(&fleet))
+}
+
+async fn planned_of(wanted: &Wanted, (desired, inputs): (Desired, Inputs)) -> Result<Planned, Failure> {
     let (progress, begun) = (Progress::new(), Instant::now());
     let (live, reads, seen) = match &wanted.live {
         Some(path) => (observe::read(path, &desired)?, Reads::default(), Seen::Saved),

@@ -9,19 +9,20 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::args::{Format, ReconcileArgs};
+use super::args::{ReconcileArgs, ReportFormat};
+use super::github::Github;
 use super::load::load_desired;
 use super::planned::{manifests, read_pin};
+use super::present::outputs;
 use super::progress::{Progress, confirm, say};
-use super::report::Failure;
+use super::report::{Failure, marker};
 use super::session::{Session, client};
 use super::signals::Signals;
-use super::{config, render};
+use super::{config, ran, render};
 use crate::manifest::Desired;
-use crate::operator::{
-    ControlDatabase, Door, Leading, Outcome, Reconciled, Report, Verdict, Watch, reconcile, watch,
-};
+use crate::operator::{self, ControlDatabase, Door, Leading, Outcome, Reconciled, Verdict, Watch, reconcile, watch};
 use crate::plan::{Change, Consent, Inputs, Pin, Plan, PlanDocument, Reads, render as text};
+use crate::tenancy::ErrorCode;
 
 pub async fn run(args: ReconcileArgs) -> Result<u8, Failure> {
     let signals = Signals::listen()?;
@@ -38,8 +39,11 @@ async fn open_and_run(args: &ReconcileArgs, signals: &Signals) -> Result<u8, Fai
     // What cannot be read is said before anything is asked.
     let pin = args.plan.as_deref().map(read_pin).transpose()?;
     let pin = pin.map(|pin| if args.replan_if_safe { pin.or_smaller() } else { pin });
-    let mut session = Session::open(config::from_environment()?, &loaded.0).await?;
-    once(args, &loaded, pin, &mut session, signals).await
+    let run = async {
+        let mut session = Session::open(config::from_environment()?, &loaded.0).await?;
+        once(args, &loaded, pin, &mut session, signals).await
+    };
+    run.await.map_err(|failure| failure.of(loaded.0.fleet.name.as_str()))
 }
 
 async fn once(
@@ -99,7 +103,7 @@ pub fn holder_named(command: &str) -> String {
 /// Shows the plan, and asks where somebody can answer.
 fn agreed(args: &ReconcileArgs, plan: &Plan, progress: &Progress) -> bool {
     progress.clear();
-    if args.output.format == Format::Text {
+    if args.output.format == ReportFormat::Text {
         let mut out = io::stdout().lock();
         let _ = render::plan_text(&mut out, &text(plan, args.output.verbose), args.output.coloured());
     }
@@ -113,10 +117,24 @@ struct Printed<'a> {
     outcomes: &'a BTreeMap<String, Outcome>,
     routing_version: Option<u64>,
     rest: Vec<Change<'a>>,
-    error: Option<String>,
+    error: Option<Ended>,
     requests: u64,
     mutations: u64,
     took_ms: u128,
+}
+
+/// What ended the run early.
+#[derive(Serialize)]
+struct Ended {
+    code: ErrorCode,
+    message: String,
+    help: String,
+}
+
+impl Ended {
+    fn by(error: &operator::Error) -> Ended {
+        Ended { code: error.code(), message: error.to_string(), help: error.help() }
+    }
 }
 
 fn print(
@@ -126,62 +144,51 @@ fn print(
     took: Duration,
 ) -> Result<(), Failure> {
     let requests = session.client.requests();
-    let mut out = io::stdout().lock();
-    if args.output.format == Format::Json {
-        let printed = Printed {
-            plan: done.plan.document(inputs, Reads { requests: done.reads, budget: session.client.remaining() }),
-            verdict: done.verdict,
-            outcomes: &done.report.outcomes,
-            routing_version: done.report.routing_version,
-            rest: done.rest.iter().flat_map(Plan::changes).collect(),
-            error: done.error.as_ref().map(ToString::to_string),
-            requests: requests.total(),
-            mutations: requests.mutations,
-            took_ms: took.as_millis(),
-        };
-        return Ok(render::json(&mut out, &printed)?);
-    }
-    if done.plan.is_empty() || done.plan.is_stopped() {
-        render::plan_text(&mut out, &text(&done.plan, args.output.verbose), args.output.coloured())?;
-    }
-    let cost =
-        format!("{} requests, {} of them changes; {:.1} s", requests.total(), requests.mutations, took.as_secs_f64());
-    match done.verdict {
-        Verdict::Unconfirmed => say("nothing was changed: say yes at the prompt, or give --yes"),
-        _ if done.plan.is_stopped() => say("nothing was changed"),
-        _ if done.plan.is_empty() => {}
-        _ => write!(out, "{}", outcome_lines(done))?,
-    }
-    writeln!(out, "{cost}")?;
-    Ok(out.flush()?)
-}
-
-fn outcome_lines(done: &Reconciled) -> String {
-    let Reconciled { report, rest, error, .. } = done;
-    let count = |wanted: fn(&Outcome) -> bool| report.outcomes.values().filter(|outcome| wanted(outcome)).count();
-    let (ok, failed) = (count(|o| *o == Outcome::Done), count(|o| matches!(o, Outcome::Failed(_))));
-    let (blocked, skipped) = (count(|o| matches!(o, Outcome::Blocked { .. })), count(|o| *o == Outcome::Skipped));
-    let mut text = String::new();
-    for (address, failure) in done.failures().take(20) {
-        text.push_str(&format!("failed: {address}: {}\n    next: {}\n", failure.message, failure.help));
-    }
-    text.push_str(&stop_line(report, error.as_ref()));
-    if let Some(rest) = rest {
-        text.push_str("still differs after the run:\n");
-        for action in rest.actions.iter().take(20) {
-            text.push_str(&format!("    {} {} ({})\n", action.symbol.as_str(), action.address, action.reason.text));
+    let printed = || Printed {
+        plan: done.plan.document(inputs, Reads { requests: done.reads, budget: session.client.remaining() }),
+        verdict: done.verdict,
+        outcomes: &done.report.outcomes,
+        routing_version: done.report.routing_version,
+        rest: done.rest.iter().flat_map(Plan::changes).collect(),
+        error: done.error.as_ref().map(Ended::by),
+        requests: requests.total(),
+        mutations: requests.mutations,
+        took_ms: took.as_millis(),
+    };
+    let cost = format!(
+        "{} requests, {} of them changes; {:.1} s\n",
+        requests.total(),
+        requests.mutations,
+        took.as_secs_f64()
+    );
+    let plan = || text(&done.plan, args.output.verbose);
+    let page = || ran::page(done, &cost, args.output.verbose);
+    let mut out = anstream::stdout().lock();
+    match args.output.format {
+        ReportFormat::Json => render::json(&mut out, &printed())?,
+        ReportFormat::Jsonl => ran::json_lines(&mut out, &printed())?,
+        ReportFormat::Markdown => {
+            let marker = marker("reconcile", Some(&done.plan.fleet));
+            write!(out, "{marker}{}", page().render(args.output.max_bytes as usize - marker.len()))?;
+        }
+        ReportFormat::Github => {
+            let text = format!("{}{}{cost}", plan(), ran::text(done));
+            let outputs = outputs(&done.plan, done.exit_code());
+            Github::of_environment().publish(&mut out, &text, &ran::annotations(done), page(), &outputs)?;
+        }
+        ReportFormat::Text => {
+            if done.plan.is_empty() || done.plan.is_stopped() {
+                render::plan_text(&mut out, &plan(), args.output.coloured())?;
+            }
+            write!(out, "{}{cost}", ran::text(done))?;
         }
     }
-    let version = report.routing_version.map(|v| format!("; routing table is at version {v}")).unwrap_or_default();
-    text.push_str(&format!("{ok} done, {failed} failed, {blocked} blocked, {skipped} not finished{version}\n"));
-    text
-}
-
-fn stop_line(report: &Report, error: Option<&crate::operator::Error>) -> String {
-    let Some(error) = error else { return String::new() };
-    let first = report.outcomes.iter().find(|(_, outcome)| **outcome == Outcome::Skipped);
-    let place = first.map(|(address, _)| format!(" at {address}")).unwrap_or_default();
-    format!("stopped{place}: {error}\n    next: {}\n", error.help())
+    if done.verdict == Verdict::Unconfirmed {
+        say("nothing was changed: say yes at the prompt, or give --yes");
+    } else if done.plan.is_stopped() {
+        say("nothing was changed");
+    }
+    Ok(out.flush()?)
 }
 
 /// Reads the manifests anew at every look; what cannot be read leaves the last run's result standing and is said.

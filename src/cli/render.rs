@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _, Write};
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
-use super::args::{Color, Output};
+use super::args::{Color, ReportOutput};
 use super::config;
 
 impl Color {
@@ -18,7 +18,7 @@ impl Color {
     }
 }
 
-impl Output {
+impl ReportOutput {
     pub fn coloured(&self) -> bool {
         self.color.wanted()
     }
@@ -54,6 +54,17 @@ pub fn json(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
     out.flush()
 }
 
+/// A document for `jsonl`: each entry of its list `name` on a line, then the rest of it on the last.
+pub fn json_lines(out: &mut dyn Write, document: &impl Serialize, name: &str) -> io::Result<()> {
+    let mut document = serde_json::to_value(document)?;
+    let list = document.as_object_mut().and_then(|fields| fields.remove(name));
+    for entry in list.as_ref().and_then(serde_json::Value::as_array).into_iter().flatten() {
+        json_line(out, entry)?;
+    }
+    json_line(out, &document)?;
+    out.flush()
+}
+
 /// On one line, for `jsonl`.
 pub fn json_line(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer(&mut *out, value)?;
@@ -62,6 +73,11 @@ pub fn json_line(out: &mut dyn Write, value: &impl Serialize) -> io::Result<()> 
 
 /// Columns as wide as their widest cell, two spaces between.
 pub fn table(out: &mut dyn Write, head: &[&str], rows: &[Vec<String>]) -> io::Result<()> {
+    out.write_all(table_text(head, rows).as_bytes())?;
+    out.flush()
+}
+
+pub fn table_text(head: &[&str], rows: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
         cells.chain([head[column].len()]).max().unwrap_or(0)
@@ -71,9 +87,6 @@ pub fn table(out: &mut dyn Write, head: &[&str], rows: &[Vec<String>]) -> io::Re
         let padded = cells.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
         padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
-    writeln!(out, "{}", line(head.to_vec()))?;
-    for row in rows {
-        writeln!(out, "{}", line(row.iter().map(String::as_str).collect()))?;
-    }
-    out.flush()
+    let rows = rows.iter().map(|row| line(row.iter().map(String::as_str).collect()));
+    std::iter::once(line(head.to_vec())).chain(rows).map(|line| line + "\n").collect()
 }

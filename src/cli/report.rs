@@ -6,9 +6,12 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::args::ReportFormat;
+use super::asked::Asked;
 use super::codes::Code;
 use super::config;
+use super::github::{Annotation, Github, Level};
 use crate::manifest::{ProblemView, Problems};
+use crate::plan::{Block, Entry, Page};
 use crate::tenancy::ErrorCode;
 use crate::{operator, plan, railway, store};
 
@@ -28,6 +31,9 @@ pub enum Failure {
     #[cfg(feature = "local")]
     #[error(transparent)]
     Local(#[from] crate::local::Error),
+    /// Once it is known which fleet's comment the error belongs into.
+    #[error("{failure}")]
+    OfFleet { fleet: String, failure: Box<Failure> },
     /// By a signal, before there was something to report on.
     #[error("stopped on request")]
     Stopped { exit_code: u8 },
@@ -61,6 +67,25 @@ pub enum Failure {
 }
 
 impl Failure {
+    pub fn of(self, fleet: &str) -> Failure {
+        Failure::OfFleet { fleet: fleet.to_owned(), failure: Box::new(self) }
+    }
+
+    pub fn is_stop(&self) -> bool {
+        match self {
+            Failure::OfFleet { failure, .. } => failure.is_stop(),
+            failure => matches!(failure, Failure::Operator(operator::Error::Stopped)),
+        }
+    }
+
+    /// Nobody reads the output any more.
+    pub fn is_broken_pipe(&self) -> bool {
+        match self {
+            Failure::OfFleet { failure, .. } => failure.is_broken_pipe(),
+            failure => matches!(failure, Failure::Io(error) if error.kind() == io::ErrorKind::BrokenPipe),
+        }
+    }
+
     pub fn code(&self) -> ErrorCode {
         match self {
             Failure::Manifests(_) => Code::Manifests.into(),
@@ -70,6 +95,7 @@ impl Failure {
             Failure::Operator(error) => error.code(),
             #[cfg(feature = "local")]
             Failure::Local(error) => error.code().into(),
+            Failure::OfFleet { failure, .. } => failure.code(),
             Failure::Stopped { .. } => operator::Code::Stopped.into(),
             Failure::OtherFleet { .. } => Code::OtherFleet.into(),
             Failure::File { error, .. } => error.code().into(),
@@ -95,6 +121,7 @@ impl Failure {
             Failure::Operator(error) => error.help(),
             #[cfg(feature = "local")]
             Failure::Local(error) => error.help(),
+            Failure::OfFleet { failure, .. } => failure.help(),
             Failure::Stopped { .. } => operator::Error::Stopped.help(),
             Failure::OtherFleet { .. } => {
                 "check O7S_DATABASE_URL, O7S_MASTER_KEY and the Fleet's name: a fleet is its name under its key"
@@ -125,6 +152,7 @@ impl Failure {
             Failure::Operator(error) => error.exit_code(),
             #[cfg(feature = "local")]
             Failure::Local(_) => 1,
+            Failure::OfFleet { failure, .. } => failure.exit_code(),
             Failure::Stopped { exit_code } => *exit_code,
             Failure::OtherFleet { .. } | Failure::Exists { .. } | Failure::ChangedHands { .. } => 4,
             Failure::File { .. } | Failure::OpenFile { .. } => 65,
@@ -133,28 +161,84 @@ impl Failure {
         }
     }
 
-    /// In the format that was asked for: JSON goes to `out`, where the result would have been, text to `err`.
-    pub fn print(&self, format: ReportFormat, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<()> {
-        match format {
+    /// In the format that was asked for: text goes to `err`, everything else to `out`, where the result would have been.
+    pub fn print(&self, asked: &Asked, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<()> {
+        match asked.format {
+            ReportFormat::Text => self.print_text(err),
             ReportFormat::Json => super::render::json(out, &self.view()),
             ReportFormat::Jsonl => super::render::json_line(out, &self.view()),
-            ReportFormat::Text | ReportFormat::Github | ReportFormat::Markdown => self.print_text(err),
+            ReportFormat::Markdown => {
+                let marker = marker(&asked.verb, self.fleet());
+                let page = self.page(&asked.verb).render(asked.bytes_max.saturating_sub(marker.len()));
+                write!(out, "{marker}{page}")
+            }
+            ReportFormat::Github => {
+                let outputs = [("exitcode", self.exit_code().to_string())];
+                let (github, text) = (Github::of_environment(), self.text());
+                match github.publish(out, &text, &self.annotations(), self.page(&asked.verb), &outputs) {
+                    Ok(()) => Ok(()),
+                    // The first failure keeps its exit code; that the job's files failed as well is only said.
+                    Err(second) => second.print_text(err),
+                }
+            }
         }
     }
 
-    pub fn print_text(&self, err: &mut dyn Write) -> io::Result<()> {
-        if let Failure::Manifests(problems) = self {
-            return err.write_all(problems.render().as_bytes());
+    fn fleet(&self) -> Option<&str> {
+        match self {
+            Failure::Manifests(problems) => problems.fleet().map(|fleet| fleet.as_str()),
+            Failure::OfFleet { fleet, .. } => Some(fleet),
+            _ => None,
         }
-        writeln!(err, "error[{}]: {}", self.code(), self.message())?;
-        match self.help() {
-            help if help.is_empty() => Ok(()),
-            help => writeln!(err, "next: {help}"),
+    }
+
+    fn annotations(&self) -> Vec<Annotation> {
+        match self {
+            Failure::Manifests(problems) => problems.iter().map(Annotation::of_manifest).collect(),
+            Failure::OfFleet { failure, .. } => failure.annotations(),
+            _ => vec![Annotation {
+                level: Level::Error,
+                place: None,
+                title: format!("{}: {}", self.code(), self.code().title),
+                message: format!("{}\nnext: {}", self.message(), self.help()),
+            }],
+        }
+    }
+
+    fn page(&self, verb: &str) -> Page {
+        let entries = match self {
+            Failure::Manifests(problems) => problems.iter().map(|problem| Entry::one(problem.to_string())).collect(),
+            Failure::OfFleet { failure, .. } => return failure.page(verb),
+            _ => vec![Entry::one(self.text())],
+        };
+        let head = match self {
+            Failure::Manifests(problems) => format!("### o7s {verb}: {problems}\n\n"),
+            _ => format!("### o7s {verb}: {}\n\n", self.code().title),
+        };
+        Page { head, blocks: vec![Block { language: "text", entries, ..Block::default() }] }
+    }
+
+    pub fn print_text(&self, err: &mut dyn Write) -> io::Result<()> {
+        err.write_all(self.text().as_bytes())
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Failure::Manifests(problems) => problems.render(),
+            Failure::OfFleet { failure, .. } => failure.text(),
+            _ => {
+                let help = self.help();
+                let next = if help.is_empty() { String::new() } else { format!("next: {help}\n") };
+                format!("error[{}]: {}\n{next}", self.code(), self.message())
+            }
         }
     }
 
     /// The error and its causes on one line.
     pub fn message(&self) -> String {
+        if let Failure::OfFleet { failure, .. } = self {
+            return failure.message();
+        }
         let mut text = self.to_string();
         let mut source = std::error::Error::source(self);
         while let Some(cause) = source {
@@ -170,6 +254,7 @@ impl Failure {
     fn view(&self) -> FailureView<'_> {
         let problems = match self {
             Failure::Manifests(problems) => Some(problems),
+            Failure::OfFleet { failure, .. } => return failure.view(),
             _ => None,
         };
         FailureView {
@@ -186,6 +271,12 @@ impl Failure {
 fn there(paths: &[PathBuf]) -> String {
     let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
     format!("{} {}", names.join(", "), if names.len() == 1 { "is" } else { "are" })
+}
+
+/// The first line of a comment: hidden, and the same for every run of the command for the fleet, so that whoever keeps
+/// the comment finds it again. A fleet's name holds nothing that could end it.
+pub fn marker(verb: &str, fleet: Option<&str>) -> String {
+    format!("<!-- o7s:{verb}:{} -->\n", fleet.unwrap_or_default())
 }
 
 /// A failure as JSON; only failures have an `exit_code` at their top.

@@ -8,7 +8,6 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::report::Failure;
-use crate::operator;
 
 const SIGINT: u8 = 130;
 const SIGTERM: u8 = 143;
@@ -45,9 +44,7 @@ impl Signals {
     /// Stopped before there was something to report on: the signal's own code, not the error's.
     pub fn settle(&self, result: Result<u8, Failure>) -> Result<u8, Failure> {
         match (result, self.exit_code()) {
-            (Err(Failure::Operator(operator::Error::Stopped)), Some(exit_code)) => {
-                Err(Failure::Stopped { exit_code })
-            }
+            (Err(failure), Some(exit_code)) if failure.is_stop() => Err(Failure::Stopped { exit_code }),
             (result, _) => result,
         }
     }

@@ -8,15 +8,17 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
-use super::args::{Format, Input, Output, duration};
+use super::args::{Input, ReportFormat, ReportOutput, duration};
+use super::github::{Annotation, Github, Level};
 use super::load::load_desired;
 use super::progress::{Progress, say};
-use super::report::Failure;
+use super::report::{Failure, marker};
 use super::session::{Session, now};
 use super::signals::Signals;
 use super::{config, render};
 use crate::manifest::Desired;
 use crate::operator::{self, ObjectStatus, Readiness, statuses};
+use crate::plan::{Block, Entry, Page};
 use crate::store::FleetRow;
 
 /// Between two looks of `--wait`; each is two queries.
@@ -43,7 +45,7 @@ pub struct StatusArgs {
     #[command(flatten)]
     input: Input,
     #[command(flatten)]
-    output: Output,
+    output: ReportOutput,
     /// Wait until it is so
     #[arg(long, value_enum, value_name = "CONDITION", ignore_case = true)]
     wait: Option<Wanted>,
@@ -133,21 +135,58 @@ async fn look(args: &StatusArgs, desired: &Desired, session: &Session) -> Result
 }
 
 fn print(args: &StatusArgs, seen: &Seen, ready: bool) -> Result<(), Failure> {
+    let (fleet, objects) = (seen.fleet.as_ref(), &seen.objects[..]);
+    let printed = || Printed { fleet, routing_version: seen.routing_version, ready, objects };
+    let name = fleet.map_or("(not known yet)", |fleet| fleet.name.as_str());
     let mut out = anstream::stdout().lock();
-    if args.output.format == Format::Json {
-        let (fleet, objects) = (seen.fleet.as_ref(), &seen.objects[..]);
-        let printed = Printed { fleet, routing_version: seen.routing_version, ready, objects };
-        return Ok(render::json(&mut out, &printed)?);
+    match args.output.format {
+        ReportFormat::Text => write!(out, "{}", text(name, seen))?,
+        ReportFormat::Json => render::json(&mut out, &printed())?,
+        ReportFormat::Jsonl => render::json_lines(&mut out, &printed(), "objects")?,
+        ReportFormat::Markdown => {
+            let marker = marker("status", fleet.map(|fleet| fleet.name.as_str()));
+            let room = args.output.max_bytes as usize - marker.len();
+            write!(out, "{marker}{}", page(name, seen).render(room))?;
+        }
+        ReportFormat::Github => {
+            let outputs = [("exitcode", if ready { 0 } else { 2 }.to_string())];
+            let notes = annotations(seen, args.object.is_some());
+            Github::of_environment().publish(&mut out, &text(name, seen), &notes, page(name, seen), &outputs)?;
+        }
     }
-    let name = seen.fleet.as_ref().map_or("(not known yet)", |fleet| fleet.name.as_str());
-    writeln!(out, "fleet {name}  routing table version {}, {} routes", seen.routing_version, seen.routes)?;
-    let at = now();
-    let rows: Vec<Vec<String>> = seen.objects.iter().map(|one| row(one, at)).collect();
-    render::table(&mut out, &["OBJECT", "READY", "STATE", "INSTANCE", "TIER", "AGE", "MESSAGE"], &rows)?;
     if seen.objects.iter().all(|one| one.ready == Readiness::Unknown) {
         say("no run has looked at this fleet yet: o7s reconcile --once");
     }
-    Ok(())
+    Ok(out.flush()?)
+}
+
+fn text(fleet: &str, seen: &Seen) -> String {
+    let at = now();
+    let rows: Vec<Vec<String>> = seen.objects.iter().map(|one| row(one, at)).collect();
+    let table = render::table_text(&["OBJECT", "READY", "STATE", "INSTANCE", "TIER", "AGE", "MESSAGE"], &rows);
+    format!("fleet {fleet}  routing table version {}, {} routes\n{table}", seen.routing_version, seen.routes)
+}
+
+fn page(fleet: &str, seen: &Seen) -> Page {
+    let text = text(fleet, seen);
+    let mut lines = text.lines();
+    let first = lines.next().unwrap_or_default();
+    // The head of the table is no object.
+    let objects = |place: usize| usize::from(place > 0);
+    let entries = lines.enumerate().map(|(place, line)| Entry { text: format!("{line}\n"), objects: objects(place) });
+    let block = Block { language: "text", entries: entries.collect(), ..Block::default() };
+    Page { head: format!("### o7s status: {fleet}\n\n{first}\n\n"), blocks: vec![block] }
+}
+
+fn annotations(seen: &Seen, named: bool) -> Vec<Annotation> {
+    let open = seen.objects.iter().filter(|one| !one.is_ready() && (named || !one.state.is_aside()));
+    open.map(|one| Annotation {
+        level: Level::Error,
+        place: None,
+        title: format!("{} is not ready", one.address()),
+        message: format!("{}: {}", one.state, one.message),
+    })
+    .collect()
 }
 
 fn row(one: &ObjectStatus, at: DateTime<Utc>) -> Vec<String> {

@@ -67,6 +67,9 @@ fn check<'a>(parsed: &'a Parsed<'a>, report: &'a Report) -> Option<Desired> {
     for object in &parsed.objects {
         check_object(&mut drafts, object, report);
     }
+    if let Some(draft) = &drafts.fleet {
+        report.is_of(&draft.name.value);
+    }
     // What could not be read may hold the Fleet: then that is the error to mend first.
     let written = parsed.objects.iter().any(|object| object.kind == Kind::Fleet);
     if drafts.fleet.is_none() && !written && parsed.complete {

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::code::Code;
 use super::source::{File, Mark};
+use crate::tenancy::FleetName;
 
 /// A run that finds more keeps the first and says how many it left out.
 const PROBLEMS_MAX: usize = 1_000;
@@ -119,30 +120,36 @@ pub(super) fn quote(text: &str) -> String {
 pub struct Problems {
     list: Vec<Problem>,
     left_out: usize,
+    /// Whose manifests they are, where that could be read.
+    fleet: Option<FleetName>,
 }
 
 impl Problems {
     pub fn one(problem: Problem) -> Problems {
-        Problems { list: vec![problem], left_out: 0 }
+        Problems { list: vec![problem], left_out: 0, fleet: None }
     }
 
     /// `None` when there are none.
     pub fn of(list: Vec<Problem>) -> Option<Problems> {
-        Problems::sorted(list, 0)
+        Problems::sorted(list, 0, None)
     }
 
-    fn sorted(mut list: Vec<Problem>, left_out: usize) -> Option<Problems> {
+    fn sorted(mut list: Vec<Problem>, left_out: usize, fleet: Option<FleetName>) -> Option<Problems> {
         if list.is_empty() {
             return None;
         }
         list.sort_by(|a, b| {
             (&a.path, a.line, a.col, a.code, &a.message).cmp(&(&b.path, b.line, b.col, b.code, &b.message))
         });
-        Some(Problems { list, left_out })
+        Some(Problems { list, left_out, fleet })
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Problem> {
         self.list.iter()
+    }
+
+    pub fn fleet(&self) -> Option<&FleetName> {
+        self.fleet.as_ref()
     }
 
     /// Those left out included.
@@ -154,7 +161,7 @@ impl Problems {
     pub fn and(mut self, other: Problems) -> Problems {
         let left_out = self.left_out + other.left_out;
         self.list.extend(other.list);
-        Problems::sorted(self.list, left_out).expect("both hold at least one")
+        Problems::sorted(self.list, left_out, self.fleet.or(other.fleet)).expect("both hold at least one")
     }
 
     /// All of them as plain text: one unwrapped line `PATH:LINE:COL: error[CODE]: …` each, the source line, the help.
@@ -201,6 +208,7 @@ pub struct ProblemView<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Report {
     found: RefCell<(Vec<Problem>, usize)>,
+    fleet: RefCell<Option<FleetName>>,
 }
 
 impl Report {
@@ -218,13 +226,17 @@ impl Report {
         self.found.borrow().0.len() >= PROBLEMS_MAX
     }
 
+    pub fn is_of(&self, fleet: &FleetName) {
+        *self.fleet.borrow_mut() = Some(fleet.clone());
+    }
+
     pub fn add_whole(&self, problem: Problem) {
         self.found.borrow_mut().0.push(problem);
     }
 
     pub fn into_problems(self) -> Option<Problems> {
         let (list, left_out) = self.found.into_inner();
-        Problems::sorted(list, left_out)
+        Problems::sorted(list, left_out, self.fleet.into_inner())
     }
 }
 

@@ -17,8 +17,10 @@ mod held;
 mod instances;
 mod keys;
 mod live;
+mod markdown;
 mod needs;
 mod observation;
+mod page;
 mod pin;
 mod place;
 mod planner;
@@ -53,7 +55,9 @@ pub use live::{
     Placement, PlanLimits, RailwayLive, RoleLive, RoleMark, RoleTimeout, ServerLive, ServiceConfig, ServiceEndpoint,
     ServiceLive, VolumeLive,
 };
+pub use markdown::page as plan_page;
 pub use observation::{OBSERVATION_FORMAT, Observation};
+pub use page::{Block, Entry, Page};
 pub use pin::Pin;
 pub use planner::{Consent, plan};
 pub use recognise::{LiveValue, recognise};
@@ -64,4 +68,4 @@ pub use safety::check;
 pub use spec::{MOUNT_PATH, ServicePatchSpec, ServiceSpec};
 pub use target::Target;
 pub use tenants::role_name;
-pub use text::{Seen, View, render, render_as, render_problem, summary_line};
+pub use text::{Seen, View, price_line, render, render_as, render_problem, summary_line};

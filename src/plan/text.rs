@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::action::{Action, Plan, Problem, Summary};
+use super::action::{Action, GuardTrip, Plan, Problem, Summary};
 use super::code::Code;
 use super::held::Held;
 
@@ -41,8 +41,8 @@ pub fn render(plan: &Plan, verbose: bool) -> String {
 
 pub fn render_as(plan: &Plan, View { verbose, seen }: View) -> String {
     let mut out = head(plan, seen);
-    for group in groups(&plan.actions) {
-        render_group(&mut out, &group, verbose);
+    for group in groups(plan.actions.iter()) {
+        group_lines(&group, verbose).iter().for_each(|(line, _)| out.push_str(line));
     }
     listed(&mut out, "=", &plan.retained, verbose);
     held(&mut out, &plan.held, verbose);
@@ -53,17 +53,18 @@ pub fn render_as(plan: &Plan, View { verbose, seen }: View) -> String {
     problems(&mut out, "refused", &plan.refused, verbose);
     problems(&mut out, "blocked", &plan.blocked, verbose);
     problems(&mut out, "limit", &plan.breaches, verbose);
-    if let Some(trip) = &plan.guard {
-        let _ = writeln!(
-            out,
-            "refused: this plan removes {} of {} tenants; `safety.maxRemovals` allows {} [O7S2301]\n    \
-             next: check the manifests; if it is meant, raise `safety.maxRemovals` in the Fleet for this change",
-            trip.removals, trip.live, trip.allowed
-        );
-    }
+    plan.guard.iter().for_each(|trip| out.push_str(&guard_text(trip)));
     out.push_str(&price_line(plan));
     out.push_str(&summary_line(plan));
     out
+}
+
+pub(super) fn guard_text(GuardTrip { removals, live, allowed }: &GuardTrip) -> String {
+    let code = Code::RemovalGuard;
+    format!(
+        "refused: this plan removes {removals} of {live} tenants; `safety.maxRemovals` allows {allowed} [{code}]\n    \
+         next: check the manifests; if it is meant, raise `safety.maxRemovals` in the Fleet for this change\n"
+    )
 }
 
 fn head(plan: &Plan, seen: Seen) -> String {
@@ -90,13 +91,13 @@ fn head(plan: &Plan, seen: Seen) -> String {
 }
 
 /// Runs of actions that differ in nothing but whom they are for; where too many reasons differ only in a place, those.
-fn groups(actions: &[Action]) -> Vec<Vec<&Action>> {
+pub(super) fn groups<'a>(actions: impl Iterator<Item = &'a Action> + Clone) -> Vec<Vec<&'a Action>> {
     let alike = |action: &Action| {
         let kind = action.address.split('/').next().unwrap_or_default().to_owned();
         (action.wave, kind, action.symbol.as_str(), format!("{:?}", action.reason.code))
     };
     let mut reasons: BTreeMap<_, BTreeSet<&str>> = BTreeMap::new();
-    for action in actions {
+    for action in actions.clone() {
         reasons.entry(alike(action)).or_default().insert(&action.reason.text);
     }
     let (mut groups, mut places): (Vec<Vec<&Action>>, BTreeMap<_, usize>) = (Vec::new(), BTreeMap::new());
@@ -113,24 +114,21 @@ fn groups(actions: &[Action]) -> Vec<Vec<&Action>> {
     groups
 }
 
-fn render_group(out: &mut String, group: &[&Action], verbose: bool) {
+/// The text of each, and how many objects it stands for.
+pub(super) fn group_lines(group: &[&Action], verbose: bool) -> Vec<(String, usize)> {
     let shown = if verbose || group.len() <= SHOWN_ALL_MAX { group.len() } else { SHOWN_OF_MANY };
-    for action in &group[..shown] {
-        render_action(out, action);
-    }
+    let mut lines: Vec<_> = group[..shown].iter().map(|action| (action_text(action), 1)).collect();
     if shown < group.len() {
         let (more, like) = (group.len() - shown, &group[0]);
         let kind = like.address.split('/').next().unwrap_or_default();
-        let _ = writeln!(
-            out,
-            "{} … and {more} more of {kind} ({}); -v shows them",
-            like.symbol.as_str(),
-            like.reason.text
-        );
+        let (symbol, reason) = (like.symbol.as_str(), &like.reason.text);
+        lines.push((format!("{symbol} … and {more} more of {kind} ({reason}); -v shows them\n"), more));
     }
+    lines
 }
 
-fn render_action(out: &mut String, action: &Action) {
+fn action_text(action: &Action) -> String {
+    let mut out = String::new();
     let (symbol, address) = (action.symbol.as_str(), &action.address);
     let _ = writeln!(out, "{symbol} {address}  ({})  {}", action.reason.text, action.cause);
     let width = action.fields.iter().map(|field| field.path.chars().count()).max().unwrap_or(0);
@@ -138,32 +136,32 @@ fn render_action(out: &mut String, action: &Action) {
         let show = |value: &Option<String>| value.clone().unwrap_or_else(|| "(none)".into());
         let _ = writeln!(out, "    {:width$}  {} -> {}", field.path, show(&field.old), show(&field.new));
     }
+    out
 }
 
-/// What waits is shown under the object it waits for.
 fn held(out: &mut String, all: &[Held], verbose: bool) {
     let shown = if verbose || all.len() <= SHOWN_ALL_MAX { all.len() } else { SHOWN_OF_MANY };
-    for Held { address, why, cause, pending, problems } in &all[..shown] {
-        let waits = match pending.len() {
-            0 => "nothing is pending".to_owned(),
-            1 => "1 change is pending".to_owned(),
-            many => format!("{many} changes are pending"),
-        };
-        let _ = writeln!(out, "{} {address}  ({waits})  {cause}", why.as_str());
-        let mut block = String::new();
-        for group in groups(pending) {
-            render_group(&mut block, &group, verbose);
-        }
-        for problem in problems {
-            block.push_str(&render_problem("in its way", problem));
-        }
-        for line in block.lines() {
-            let _ = writeln!(out, "  {line}");
-        }
-    }
+    all[..shown].iter().for_each(|held| out.push_str(&held_text(held, verbose)));
     if shown < all.len() {
         let _ = writeln!(out, "held … and {} more", all.len() - shown);
     }
+}
+
+/// What waits is shown under the object it waits for.
+pub(super) fn held_text(Held { address, why, cause, pending, problems }: &Held, verbose: bool) -> String {
+    let waits = match pending.len() {
+        0 => "nothing is pending".to_owned(),
+        1 => "1 change is pending".to_owned(),
+        many => format!("{many} changes are pending"),
+    };
+    let mut out = format!("{} {address}  ({waits})  {cause}\n", why.as_str());
+    let mut block = String::new();
+    for group in groups(pending.iter()) {
+        group_lines(&group, verbose).iter().for_each(|(line, _)| block.push_str(line));
+    }
+    problems.iter().for_each(|problem| block.push_str(&render_problem("in its way", problem)));
+    block.lines().for_each(|line| _ = writeln!(out, "  {line}"));
+    out
 }
 
 fn listed(out: &mut String, mark: &str, lines: &[String], verbose: bool) {
@@ -216,7 +214,7 @@ pub fn render_problem(mark: &str, problem: &Problem) -> String {
     format!("{mark}: {address}: {message} [{code}]{cause}\n    next: {help}\n")
 }
 
-fn price_line(plan: &Plan) -> String {
+pub fn price_line(plan: &Plan) -> String {
     let price = &plan.price;
     let caps = price
         .at_caps

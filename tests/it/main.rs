@@ -2,6 +2,8 @@
 
 mod behaviours;
 #[cfg(feature = "local")]
+mod ci;
+#[cfg(feature = "local")]
 mod cluster;
 #[cfg(feature = "local")]
 mod cut;
