@@ -137,22 +137,23 @@ impl Cluster {
         thaw(pid);
         // A server takes its file away some milliseconds before it ends, so the process itself is waited for.
         let data_dir = self.data_dir();
+        let lives = || runs_on(pid, &data_dir) || is_ending(pid);
         for (signal, patience) in
             [(Signal::INT, STOP_FAST), (Signal::QUIT, STOP_IMMEDIATE), (Signal::KILL, STOP_IMMEDIATE)]
         {
-            if !runs_on(pid, &data_dir) {
+            if !lives() {
                 break;
             }
             // An error means that it ended meanwhile, which is what was asked for.
             let _ = pid_of(pid).map(|pid| kill_process(pid, signal));
             let until = Instant::now() + patience;
-            while runs_on(pid, &data_dir) && Instant::now() < until {
+            while lives() && Instant::now() < until {
                 self.reap();
                 sleep(POLL).await;
             }
         }
         self.reap();
-        if runs_on(pid, &data_dir) {
+        if lives() {
             return Err(ClusterError::DoesNotStop { dir: self.dir.clone(), pid });
         }
         Ok(())
@@ -298,6 +299,18 @@ fn runs_on(pid: u32, data_dir: &Path) -> bool {
     }
     let answer = std::process::Command::new("ps").args(["-ww", "-o", "command=", "-p", &pid.to_string()]).output();
     answer.is_ok_and(|answer| String::from_utf8_lossy(&answer.stdout).contains(&*data_dir.to_string_lossy()))
+}
+
+/// On Linux a process that ends loses its command line first and its files and sockets after that; on a busy machine
+/// somebody can look in between.
+fn is_ending(pid: u32) -> bool {
+    const PF_EXITING: u64 = 0x4; // include/linux/sched.h
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // State, parent, group, session, terminal, its group, flags: proc_pid_stat(5).
+    let mut fields = stat.rsplit_once(") ").map_or("", |(_, rest)| rest).split(' ');
+    let (state, flags) =
+        (fields.next().unwrap_or_default(), fields.nth(5).and_then(|flags| flags.parse::<u64>().ok()));
+    !matches!(state, "Z" | "X") && flags.is_some_and(|flags| flags & PF_EXITING != 0)
 }
 
 fn pid_of(pid: u32) -> Option<Pid> {
