@@ -185,4 +185,33 @@ mod tests {
         assert_eq!((&json["valid"], &json["errors"][0]["code"]), (&false.into(), &"O7S1009".into()));
         assert_eq!((&json["errors"][0]["file"], &json["errors"][0]["line"]), (&"nowhere".into(), &1.into()));
     }
+
+    /// A fleet with a mistake in it, in a file of its own.
+    fn mistaken(format: ReportFormat) -> String {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("fleet.yaml");
+        let text = "apiVersion: ogelnates.dev/v1\nkind: Fleet\nmetadata: { name: shop }\nspec: { safty: {} }\n";
+        std::fs::write(&file, text).expect("written");
+        let path = file.to_str().expect("a plain path");
+        let (code, out, err) = validate(path, format);
+        assert_eq!((code, err.as_str()), (65, ""));
+        out.replace(path, "fleet.yaml")
+    }
+
+    #[test]
+    fn an_error_is_a_comment_under_the_fleets_own_marker() {
+        insta::assert_snapshot!(mistaken(ReportFormat::Markdown));
+    }
+
+    #[test]
+    fn each_error_is_a_line_of_json_and_the_verdict_the_last() {
+        insta::assert_snapshot!(mistaken(ReportFormat::Jsonl));
+    }
+
+    #[test]
+    fn every_error_is_annotated_at_its_place() {
+        let out = mistaken(ReportFormat::Github);
+        let command = out.lines().last().expect("a line");
+        insta::assert_snapshot!(command);
+    }
 }

@@ -9,6 +9,7 @@ mod control;
 mod laws;
 mod life_laws;
 mod offline_laws;
+mod pages;
 mod pair_laws;
 mod plan_laws;
 mod random_laws;
