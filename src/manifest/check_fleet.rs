@@ -33,6 +33,7 @@ pub(super) struct FleetDraft<'a> {
 
 pub(super) fn check_fleet<'a>(object: &'a Object<'a>, report: &'a Report) -> Option<FleetDraft<'a>> {
     let mut head = Head::open(object, report)?;
+    head.refuse_rename("Fleet", "everything the fleet made carries its mark: keep the name");
     let name = head.metadata.name("name", "fleet name", FleetName::parse);
     let (project, environment, plan) = railway(&mut head.spec);
     let (default_tier, names_a_tier) = defaults(&mut head.spec);

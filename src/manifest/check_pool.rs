@@ -28,6 +28,7 @@ pub(super) struct PoolDraft<'a> {
 
 pub(super) fn check_pool<'a>(object: &'a Object<'a>, report: &'a Report) -> Option<PoolDraft<'a>> {
     let mut head = Head::open(object, report)?;
+    head.refuse_rename("DatabasePool", "the names and passwords of its instances come from its name: keep it, or add a pool and move the tenants there");
     let name = service_name(&mut head, "pool name", PoolName::parse);
     let spec = &mut head.spec;
     let (image, max_connections) = postgres(spec);

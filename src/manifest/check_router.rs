@@ -32,6 +32,7 @@ pub(super) struct RouterDraft<'a> {
 
 pub(super) fn check_router<'a>(object: &'a Object<'a>, report: &'a Report) -> Option<RouterDraft<'a>> {
     let mut head = Head::open(object, report)?;
+    head.refuse_rename("Router", "a Router has no data: give it the new name");
     let name = service_name(&mut head, "router name", RouterName::parse);
     let spec = &mut head.spec;
     // Railway's largest plan runs 50 replicas of a service.

@@ -33,6 +33,7 @@ pub(super) struct TierDraft<'a> {
 
 pub(super) fn check_tier<'a>(object: &'a Object<'a>, report: &'a Report) -> Option<TierDraft<'a>> {
     let mut head = Head::open(object, report)?;
+    head.refuse_rename("Tier", "a Tier has no data: give it the new name, and write that in `spec.tier`, `upgrade.to` and `defaults.tier` too");
     let name = head.metadata.name("name", "tier name", TierName::parse);
     head.spec.need("limits", "limits: { connections: 20 }");
     let limits = head.spec.map("limits").map_or_else(LimitsDraft::default, tier_limits);

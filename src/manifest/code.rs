@@ -88,7 +88,7 @@ codes! {
         "`publish.role` must be one of the tenant's `spec.roles`. Declare it, or leave `role` out for the owner.";
     BadRename = 1213, "rename that cannot be",
         "`metadata.renamedFrom` names a tenant that is still declared, or that another tenant claims as well. Remove \
-         the old manifest, and let one tenant take its place.";
+         the old manifest, and let one tenant take its place. Other kinds than a Tenant have no former name.";
     NameClash = 1214, "two names for one Railway service",
         "The name is also that of a database instance of a pool, and a Railway service can be only one of the two. \
          Rename it.";

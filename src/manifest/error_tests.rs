@@ -132,6 +132,7 @@ fn reference_cases() -> Vec<(Code, String)> {
             ),
         ),
         (Code::BadRename, both(&named("old", "tier: free"), &named("new, renamedFrom: old", "tier: free"))),
+        (Code::BadRename, object("Tier", "metadata: { name: gold, renamedFrom: free }\n")),
         (Code::NameClash, object("Router", "metadata: { name: shared-1 }\n")),
         (Code::NameClash, tenant("tier: free\npublish: [{ service: o7s-control, variable: URL }]")),
         (

@@ -41,6 +41,17 @@ impl<'a> Head<'a> {
         Some(Head { scope, metadata, spec: spec?, origins })
     }
 
+    /// Only a tenant takes its data along to another name.
+    pub fn refuse_rename(&mut self, kind: &str, help: &str) {
+        if !self.metadata.has("renamedFrom") {
+            return;
+        }
+        if let Some(node) = self.metadata.node("renamedFrom") {
+            let message = format!("a {kind} cannot be renamed by `metadata.renamedFrom`");
+            self.scope.error(node.mark, Code::BadRename, message, help);
+        }
+    }
+
     pub fn close(self) -> Origins {
         self.metadata.close();
         self.spec.close();

@@ -52,7 +52,7 @@ shape! {
         name: Label<48>,
         /// For people and filters; changes nothing.
         labels: Option<Labels>,
-        /// The tenant's former name. Its old manifest must be gone.
+        /// The tenant's former name, whose data it takes over. Its old manifest must be gone; afterwards this has no effect.
         renamed_from: Option<Label<48>>,
     }
 

@@ -9,7 +9,7 @@ use super::outcome::{Failure, Outcome, Report};
 use super::services::ends_the_run;
 use super::world::{Control, Door, Servers};
 use super::{databases, ready};
-use crate::plan::{Action, InstanceStep, Live, Plan, Step, VariableValue, Wave};
+use crate::plan::{Action, Forgotten, InstanceStep, Live, Plan, Step, VariableValue, Wave};
 use crate::railway::{Patch, ServicePatch};
 use crate::tenancy::{Address, Endpoint, InstanceName, Route, TenantId};
 
@@ -109,10 +109,11 @@ async fn instances<C: Control, S: Servers>(
 /// One transaction for all routes whose tenants are there.
 async fn routes<C: Control, S: Servers>(run: &mut Run<'_, C, S>, actions: &[&Action]) -> Result<(), Error> {
     let mut upserts: Vec<Route> = Vec::new();
+    let mut renames: Vec<(TenantId, TenantId)> = Vec::new();
     let mut done = Vec::new();
     for action in actions {
         match &action.step {
-            Step::Route { route } => {
+            Step::Route { route } | Step::Rename { route, .. } => {
                 let tenant = format!("tenant/{}", route.tenant);
                 match run.endpoints.get(&route.instance) {
                     _ if run.has_failed(&tenant) => run.report.blocked(&action.address, &tenant),
@@ -120,10 +121,20 @@ async fn routes<C: Control, S: Servers>(run: &mut Run<'_, C, S>, actions: &[&Act
                     Some(endpoint) => {
                         upserts.push((**route).clone().at(endpoint.clone()));
                         done.push(&action.address);
+                        if let Step::Rename { former, .. } = &action.step {
+                            renames.push((former.clone(), route.tenant.clone()));
+                        }
                     }
                 }
             }
-            Step::Forget { tenant, dropped: false } => forget_one(run, action, tenant, false).await?,
+            Step::Forget { tenant, why: Forgotten::Undone } => {
+                forget_one(run, action, tenant, Forgotten::Undone).await?
+            }
+            Step::CancelRename { former } => {
+                run.door.go_on()?;
+                run.control.cancel_rename(former).await?;
+                run.report.done(&action.address);
+            }
             _ => {}
         }
     }
@@ -131,7 +142,8 @@ async fn routes<C: Control, S: Servers>(run: &mut Run<'_, C, S>, actions: &[&Act
         return Ok(());
     }
     run.door.go_on()?;
-    let version = run.control.publish_routes(&upserts, &[]).await?;
+    let removed: Vec<TenantId> = renames.iter().map(|(former, _)| former.clone()).collect();
+    let version = run.control.publish_routes(&upserts, &removed, &renames).await?;
     run.report.routing_version = version.or(run.report.routing_version);
     done.into_iter().for_each(|address| run.report.done(address));
     Ok(())
@@ -181,8 +193,8 @@ fn needs_tenant(value: &VariableValue) -> String {
 
 async fn forget<C: Control, S: Servers>(run: &mut Run<'_, C, S>, actions: &[&Action]) -> Result<(), Error> {
     for action in actions {
-        if let Step::Forget { tenant, dropped: true } = &action.step {
-            forget_one(run, action, tenant, true).await?;
+        if let Step::Forget { tenant, why } = &action.step {
+            forget_one(run, action, tenant, *why).await?;
         }
     }
     Ok(())
@@ -192,7 +204,7 @@ async fn forget_one<C: Control, S: Servers>(
     run: &mut Run<'_, C, S>,
     action: &Action,
     tenant: &TenantId,
-    dropped: bool,
+    why: Forgotten,
 ) -> Result<(), Error> {
     let of_tenant = format!("tenant/{tenant}");
     if run.has_failed(&of_tenant) {
@@ -200,8 +212,8 @@ async fn forget_one<C: Control, S: Servers>(
         return Ok(());
     }
     run.door.go_on()?;
-    if dropped {
-        run.report.routing_version = run.control.publish_routes(&[], std::slice::from_ref(tenant)).await?;
+    if why != Forgotten::Undone {
+        run.report.routing_version = run.control.publish_routes(&[], std::slice::from_ref(tenant), &[]).await?;
         run.control.remove_placement(tenant).await?;
     }
     run.control.finish_deletion(tenant).await?;

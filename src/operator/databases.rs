@@ -102,6 +102,9 @@ async fn intend<C: Control, S: Servers>(
     step: &TenantStep,
     placements: &mut Vec<(TenantId, Placement)>,
 ) -> Result<(), Error> {
+    if let Some(former) = &step.former {
+        run.control.begin_rename(former, &step.tenant).await?;
+    }
     if let Some(intent) = &step.deletion {
         return run.control.start_deletion(intent).await;
     }

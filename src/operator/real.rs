@@ -59,8 +59,21 @@ impl Control for ControlDatabase<'_> {
         Ok(self.lease.lock().await.save_placements(placements).await?)
     }
 
-    async fn publish_routes(&self, upserts: &[Route], removed: &[TenantId]) -> Result<Option<u64>, Error> {
-        Ok(self.lease.lock().await.publish_routes(upserts, removed).await?)
+    async fn publish_routes(
+        &self,
+        upserts: &[Route],
+        removed: &[TenantId],
+        renames: &[(TenantId, TenantId)],
+    ) -> Result<Option<u64>, Error> {
+        Ok(self.lease.lock().await.publish_routes(upserts, removed, renames).await?)
+    }
+
+    async fn begin_rename(&self, former: &TenantId, to: &TenantId) -> Result<(), Error> {
+        Ok(self.lease.lock().await.begin_rename(former, to).await?)
+    }
+
+    async fn cancel_rename(&self, former: &TenantId) -> Result<(), Error> {
+        Ok(self.lease.lock().await.cancel_rename(former).await?)
     }
 
     async fn save_router(&self, name: &str, spec: &serde_json::Value) -> Result<(), Error> {

@@ -10,8 +10,8 @@ use super::record;
 use super::world::{Control, Door, Servers};
 use crate::manifest::Desired;
 use crate::plan::{
-    Consent, ControlLive, Deployment, InstanceState, Live, Ownership, Plan, RailwayLive, Step, check, found_places,
-    plan, router_spec,
+    Consent, ControlLive, Deployment, InstanceState, Live, Ownership, Placement, Plan, RailwayLive, Step, check,
+    found_places, plan, router_spec, unrecorded_deletions,
 };
 use crate::store::FleetRow;
 
@@ -127,6 +127,12 @@ async fn bookkeeping<C: Control>(
     }
     if is_whole {
         save_routers(control, desired, live).await?;
+    }
+    for intent in unrecorded_deletions(live) {
+        let (tenant, instance) = (intent.tenant.clone(), intent.instance.clone());
+        let place = Placement { instance, database: tenant.to_string() };
+        control.save_placements(&[(tenant, place)]).await?;
+        control.start_deletion(&intent).await?;
     }
     if fleet.is_some() {
         return Ok(());

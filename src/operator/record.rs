@@ -155,5 +155,6 @@ fn owner(action: &Action) -> Option<&str> {
         Step::Instance(_) => Some(address),
         Step::Tenant(_) => address.split('.').next(),
         Step::Route { .. } | Step::Server { .. } | Step::Publish { .. } | Step::Forget { .. } => None,
+        Step::Rename { .. } | Step::CancelRename { .. } => None,
     }
 }

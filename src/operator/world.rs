@@ -110,14 +110,19 @@ pub trait Control: Memory {
     fn load(&self) -> impl Future<Output = Result<(Option<FleetRow>, ControlLive), Error>>;
     fn save_fleet(&self, fleet: &FleetRow) -> impl Future<Output = Result<(), Error>>;
     fn save_placements(&self, placements: &[(TenantId, Placement)]) -> impl Future<Output = Result<(), Error>>;
-    /// `None` when nothing differed; else the new version.
+    /// `None` when nothing differed; else the new version. Of each rename (former name, own name) the place moves with
+    /// the route, in the same transaction.
     fn publish_routes(
         &self,
         upserts: &[Route],
         removed: &[TenantId],
+        renames: &[(TenantId, TenantId)],
     ) -> impl Future<Output = Result<Option<u64>, Error>>;
     fn save_router(&self, name: &str, spec: &serde_json::Value) -> impl Future<Output = Result<(), Error>>;
     fn remove_router(&self, name: &str) -> impl Future<Output = Result<(), Error>>;
+    /// Remembers that the first is being renamed to the second, and suspends its route.
+    fn begin_rename(&self, former: &TenantId, to: &TenantId) -> impl Future<Output = Result<(), Error>>;
+    fn cancel_rename(&self, former: &TenantId) -> impl Future<Output = Result<(), Error>>;
     fn start_deletion(&self, intent: &DeletionIntent) -> impl Future<Output = Result<(), Error>>;
     fn finish_deletion(&self, tenant: &TenantId) -> impl Future<Output = Result<(), Error>>;
     fn remove_placement(&self, tenant: &TenantId) -> impl Future<Output = Result<(), Error>>;

@@ -93,6 +93,8 @@ pub enum Symbol {
     Create,
     Update,
     Delete,
+    /// The same object under another name.
+    Move,
     /// Something changed behind our back is put back.
     Drift,
 }
@@ -103,6 +105,7 @@ impl Symbol {
             Symbol::Create => "+",
             Symbol::Update => "~",
             Symbol::Delete => "-",
+            Symbol::Move => ">",
             Symbol::Drift => "!",
         }
     }
@@ -135,6 +138,7 @@ pub enum ReasonCode {
     Drift,
     Rotation,
     ConfirmedDelete,
+    Moved,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,11 +169,31 @@ pub enum Step {
         variable: String,
         value: VariableValue,
     },
-    /// The deletion was undone: only its row goes. Its database is dropped: the tenant's placement and route go too.
+    /// Rows of the control database that are no longer true.
     Forget {
         tenant: TenantId,
-        dropped: bool,
+        why: Forgotten,
     },
+    /// The routing table and the memory of places, from a former name to the tenant's own, in one transaction.
+    Rename {
+        former: TenantId,
+        route: Box<RouteDraft>,
+    },
+    /// A rename that was begun on nothing yet and is wanted no more.
+    CancelRename {
+        former: TenantId,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Forgotten {
+    /// The deletion was undone: only its record goes.
+    Undone,
+    /// Its database is dropped: the tenant's placement and route go too.
+    Dropped,
+    /// Its marks are gone: placement and route go too, database and roles stay.
+    Detached,
 }
 
 /// Brings one database service from wherever it is to running. What exists is named, what does not is made.
@@ -201,6 +225,9 @@ pub struct TenantStep {
     pub changes: Vec<DatabaseChange>,
     /// Written before the changes; its time is set by the control database's clock.
     pub deletion: Option<DeletionIntent>,
+    /// The tenant's former name, whose route is suspended before the changes.
+    #[serde(default)]
+    pub former: Option<TenantId>,
 }
 
 /// A route without its instance's address, which a new instance does not have yet.
@@ -293,6 +320,8 @@ pub struct Summary {
     pub update: u32,
     pub replace: u32,
     pub delete: u32,
+    #[serde(default, rename = "move")]
+    pub moved: u32,
     pub drift: u32,
     pub retained: u32,
     pub unchanged: u32,
@@ -328,6 +357,7 @@ impl Plan {
             update: count(Symbol::Update),
             replace: 0,
             delete: count(Symbol::Delete),
+            moved: count(Symbol::Move),
             drift: count(Symbol::Drift),
             retained: u32::try_from(self.retained.len()).unwrap_or(u32::MAX),
             unchanged: self.unchanged.instances + self.unchanged.tenants,

@@ -17,6 +17,7 @@ pub(super) fn placement_cause(tenant: &Tenant, desired: &Desired) -> Origin {
 pub(super) fn cause(desired: &Desired, tenant: &Tenant, reason: &Reason, fields: &[Field]) -> Origin {
     match reason.code {
         ReasonCode::NotFound => placement_cause(tenant, desired),
+        ReasonCode::Moved => tenant.origins.at("metadata.renamedFrom"),
         ReasonCode::Rotation => tenant.origins.at("spec.credentials.generation"),
         _ => limit_cause(desired, tenant, fields),
     }

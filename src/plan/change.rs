@@ -116,6 +116,22 @@ pub enum DatabaseChange {
         database: String,
         to: String,
     },
+    /// Database, roles and marks of `from` under the name `to`, all in one transaction; the owner's and the listed roles'
+    /// passwords are those of the new name and `generation` then.
+    RenameTenant {
+        from: TenantId,
+        to: TenantId,
+        /// Before and after.
+        database: String,
+        to_database: String,
+        generation: u32,
+        roles: Vec<RoleName>,
+    },
+    /// The marks of the tenant's database and roles taken off, and nothing else.
+    Release {
+        tenant: TenantId,
+        database: String,
+    },
     /// A database no tenant owns (`postgres`, `railway`, `template1`): CONNECT revoked from PUBLIC.
     CloseToPublic {
         database: String,

@@ -22,8 +22,6 @@ codes! {
     KeyMissing = 2005, "the second key is missing",
         "Deleting data takes two keys: `state: absent` with `deletionPolicy: delete` in the manifest, and \
          `--allow-delete tenant/NAME@DATE`, no older than a day, on the run. Give the second one if the data shall go.";
-    NotBuilt = 2006, "not built yet",
-        "The manifest asks for something this version does not do yet. The message says what; take it out until then.";
     PublishService = 2007, "nowhere to publish to",
         "`publish` names a service that does not exist in the environment, or one of Ogelnates' own. Create the \
          service on Railway first, or correct the name.";
@@ -45,6 +43,9 @@ codes! {
     RenamedByHand = 2013, "renamed by hand",
         "A tenant's database or role is on its instance under another name: somebody renamed it. Nothing is made in its \
          place. Rename it back, as the message says.";
+    Rename = 2014, "a tenant that cannot be renamed",
+        "Both names have data, the former one has none, something else has the new name, or a name that was given up came \
+         back. Nothing is renamed or made. The message says which of these, and the way out.";
     UnknownTarget = 2020, "a target that names nothing",
         "`--target` names nothing that is in the manifests or lives, and was not taken for `nothing to do`. Correct it: \
          names are those a plan shows, as in tenant/acme or instance/shared-*.";

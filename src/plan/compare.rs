@@ -87,7 +87,7 @@ pub(super) fn compare(
     route: Option<&Route>,
 ) -> Work {
     let mut work = Work::default();
-    let deletion = draft.live.control.deletions.get(&tenant.name);
+    let deletion = draft.deletions.get(&tenant.name);
     let applied = route.is_some_and(|route| RouteDraft::of(route) == wanted_route(draft, tenant, placement));
     compare_role(&mut work, tenant, None, server, applied);
     match (server.databases.get(&placement.database), deletion) {

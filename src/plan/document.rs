@@ -273,5 +273,6 @@ fn provider_id(step: &Step) -> Option<&str> {
         Step::Instance(step) => step.service.as_ref().map(|id| id.as_str()),
         Step::Publish { service, .. } => Some(service.as_str()),
         Step::Server { .. } | Step::Tenant(_) | Step::Route { .. } | Step::Forget { .. } => None,
+        Step::Rename { .. } | Step::CancelRename { .. } => None,
     }
 }

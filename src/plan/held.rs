@@ -117,12 +117,12 @@ pub(super) fn owner(step: &Step) -> Option<String> {
         Step::Instance(step) => InstanceName::parse(&step.spec.name).ok().map(|name| pool(&name.pool())),
         Step::Server { instance, .. } => Some(pool(&instance.pool())),
         Step::Tenant(step) => Some(tenant(&step.tenant)),
-        Step::Route { route } => Some(tenant(&route.tenant)),
+        Step::Route { route } | Step::Rename { route, .. } => Some(tenant(&route.tenant)),
         Step::Publish { value, .. } => match value {
             VariableValue::Url { credential: Credential::Tenant { tenant: name, .. }, .. } => Some(tenant(name)),
             _ => None,
         },
-        Step::Forget { tenant: name, .. } => Some(tenant(name)),
+        Step::Forget { tenant: name, .. } | Step::CancelRename { former: name } => Some(tenant(name)),
     }
 }
 

@@ -163,6 +163,9 @@ pub struct ControlLive {
     pub routes: BTreeMap<TenantId, Route>,
     /// Databases renamed away and waiting to be dropped.
     pub deletions: BTreeMap<TenantId, PendingDeletion>,
+    /// By former name.
+    #[serde(default)]
+    pub renames: BTreeMap<TenantId, Rename>,
     /// JSON of each Router manifest as stored, by name.
     pub routers: BTreeMap<String, serde_json::Value>,
 }
@@ -188,6 +191,14 @@ pub struct InstanceRecord {
     pub endpoint: Option<Endpoint>,
     /// Digest of the specification last applied whole: a live difference is drift while this is still wanted.
     pub applied: Option<Digest>,
+}
+
+/// A tenant's rename: begun, or done and remembered for some weeks, because manifests may be put back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rename {
+    pub to: TenantId,
+    pub done: bool,
 }
 
 /// A deletion in its grace time.

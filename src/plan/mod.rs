@@ -1,7 +1,7 @@
 //! Decides: `plan(desired, live)` is a pure function whose value is printed, saved, reviewed, priced and carried out.
 //! It never reads a file, a clock or a network, and no secret enters a plan.
 //! Read: live (what is), action and change (what a plan is made of), planner, then instances, place, tenants (with
-//! compare, ceilings, route, suspended and cause), publish, renamed, removals, held and preflight (how it is decided), safety (a second
+//! compare, ceilings, route, suspended and cause), publish, rename, renamed, removals and deletions,, held and preflight (how it is decided), safety (a second
 //! opinion), text.
 
 mod action;
@@ -10,6 +10,7 @@ mod ceilings;
 mod change;
 mod code;
 mod compare;
+mod deletions;
 mod diff;
 mod document;
 mod error;
@@ -28,6 +29,7 @@ mod preflight;
 mod publish;
 mod recognise;
 mod removals;
+mod rename;
 mod renamed;
 mod route;
 mod routers;
@@ -40,11 +42,12 @@ mod text;
 mod unknown;
 
 pub use action::{
-    Action, Field, GuardTrip, InstanceStep, Plan, PriceChange, Problem, Reason, ReasonCode, RouteDraft, Snapshot,
-    Step, Summary, Symbol, TenantStep, Wave,
+    Action, Field, Forgotten, GuardTrip, InstanceStep, Plan, PriceChange, Problem, Reason, ReasonCode, RouteDraft,
+    Snapshot, Step, Summary, Symbol, TenantStep, Wave,
 };
 pub use change::{DatabaseChange, DeletionIntent, VariableValue};
 pub use code::Code;
+pub use deletions::unrecorded_deletions;
 pub use diff::render_diff;
 pub use document::{Change, INSTANCES_AT_ONCE, Inputs, PLAN_FORMAT, PlanDocument, Reads};
 pub use error::Error;
@@ -52,8 +55,8 @@ pub use held::{Held, HeldBy};
 pub use instances::{control_step, patch_for, spec_digest, whole};
 pub use live::{
     ControlLive, DatabaseLive, Deployment, InstanceRecord, InstanceState, Live, Ownership, PendingDeletion,
-    Placement, PlanLimits, RailwayLive, RoleLive, RoleMark, RoleTimeout, ServerLive, ServiceConfig, ServiceEndpoint,
-    ServiceLive, VolumeLive,
+    Placement, PlanLimits, RailwayLive, Rename, RoleLive, RoleMark, RoleTimeout, ServerLive, ServiceConfig,
+    ServiceEndpoint, ServiceLive, VolumeLive,
 };
 pub use markdown::page as plan_page;
 pub use observation::{OBSERVATION_FORMAT, Observation};

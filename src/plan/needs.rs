@@ -33,9 +33,9 @@ fn addresses(action: &Action) -> Vec<String> {
     let mut found: Vec<String> = match &action.step {
         Step::Server { instance, .. } => vec![of_instance(instance)],
         Step::Tenant(step) => vec![of_instance(&step.placement.instance)],
-        Step::Route { route } => vec![of_instance(&route.instance)],
+        Step::Route { route } | Step::Rename { route, .. } => vec![of_instance(&route.instance)],
         Step::Publish { value: VariableValue::Url { instance, .. }, .. } => vec![of_instance(instance)],
-        Step::Publish { .. } | Step::Instance(_) | Step::Forget { .. } => Vec::new(),
+        Step::Publish { .. } | Step::Instance(_) | Step::Forget { .. } | Step::CancelRename { .. } => Vec::new(),
     };
     if let Some(tenant) = owner(&action.step).filter(|owner| owner.starts_with("tenant/")) {
         // Who is told of a route finds it, and who goes has none any more.

@@ -7,11 +7,13 @@ use chrono::NaiveDate;
 use super::action::{Action, GuardTrip, Plan, PriceChange, Problem, Snapshot, Unchanged};
 use super::cause::placement_cause;
 use super::code::Code;
+use super::deletions;
 use super::held::{self, is_suspended};
 use super::instances::{self, Status};
-use super::live::{InstanceState, Live, Placement};
+use super::live::{InstanceState, Live, PendingDeletion, Placement};
 use super::pin::Pin;
 use super::place::{self, Place, Placer};
+use super::rename::{self, Former};
 use super::spec::{RESERVED_CONNECTIONS, derived_max_connections, max_connections_of};
 use super::target::Target;
 use super::{keys, preflight, publish, removals, renamed, suspended, target, tenants, unknown};
@@ -37,6 +39,10 @@ pub(super) struct Draft<'a> {
     pub instances: BTreeMap<InstanceName, Status<'a>>,
     /// Instances whose service is made by this plan: whatever address is remembered of them is another one's.
     pub remade: BTreeSet<InstanceName>,
+    /// Deletions in their grace time.
+    pub deletions: BTreeMap<TenantId, PendingDeletion>,
+    /// Tenants whose rename is not finished.
+    pub formers: BTreeMap<TenantId, Former>,
     /// Nothing is held: planned only to show what waits.
     pub thawed: bool,
     pub plan: Plan,
@@ -49,7 +55,7 @@ impl Draft<'_> {
 
     /// Of a suspended tenant only the suspension is carried out, once what its name stands for is settled.
     pub fn is_held(&self, tenant: &Tenant) -> bool {
-        let settled = !self.live.control.deletions.contains_key(&tenant.name);
+        let settled = !self.deletions.contains_key(&tenant.name) && !self.formers.contains_key(&tenant.name);
         self.is_paused(tenant.paused || (is_suspended(tenant) && settled))
     }
 
@@ -70,7 +76,9 @@ pub(super) fn problem(code: Code, address: String, message: String, help: &str, 
 pub fn plan(desired: &Desired, live: &Live, consent: &Consent) -> Plan {
     let draft = |thawed| {
         let (instances, remade) = (BTreeMap::new(), BTreeSet::new());
-        Draft { desired, live, consent, instances, remade, thawed, plan: empty(desired, live, consent) }
+        let (deletions, formers) = (deletions::pending(live), BTreeMap::new());
+        let plan = empty(desired, live, consent);
+        Draft { desired, live, consent, instances, remade, deletions, formers, thawed, plan }
     };
     let mut plan = if desired.fleet.paused { empty(desired, live, consent) } else { decide(draft(false)) };
     if held::any(desired) {
@@ -82,7 +90,21 @@ pub fn plan(desired: &Desired, live: &Live, consent: &Consent) -> Plan {
 
 fn decide(mut draft: Draft<'_>) -> Plan {
     let (desired, live) = (draft.desired, draft.live);
-    let (remembered, renamed) = (place::remembered(live), renamed::found(live));
+    let (mut remembered, renamed) = (place::remembered(live), renamed::found(live));
+    for (tenant, pending) in &draft.deletions {
+        let place = Placement { instance: pending.instance.clone(), database: tenant.to_string() };
+        remembered.entry(tenant.clone()).or_insert_with(|| vec![place]);
+    }
+    let (formers, refused) = rename::resolve(desired, live, &mut remembered);
+    let not_renamed: BTreeSet<String> = refused.iter().map(|problem| problem.address.clone()).collect();
+    draft.formers = formers;
+    for problem in refused {
+        let tenant = problem.address.strip_prefix("tenant/").and_then(|name| TenantId::parse(name).ok());
+        let tenant = tenant.and_then(|name| desired.tenants.get(&name));
+        if tenant.is_none_or(|tenant| !draft.is_paused(tenant.paused)) {
+            draft.refuse(problem);
+        }
+    }
     let mut placer = placer(desired, live);
     for (tenant, places) in &remembered {
         if let [place] = &places[..] {
@@ -90,18 +112,16 @@ fn decide(mut draft: Draft<'_>) -> Plan {
         }
     }
     let mut places = BTreeMap::new();
-    // A new name with the old one's data still there: a fresh database would look like lost data.
-    let is_rename = |tenant: &Tenant| {
-        let old = tenant.renamed_from.as_ref().is_some_and(|old| remembered.contains_key(old));
-        old && !remembered.contains_key(&tenant.name)
+    let present = |tenant: &&Tenant| {
+        tenant.state == TenantState::Present && !not_renamed.contains(&format!("tenant/{}", tenant.name))
     };
-    let present = |tenant: &&Tenant| tenant.state == TenantState::Present && !is_rename(tenant);
     for tenant in desired.tenants.values().filter(present) {
         let known = remembered.get(&tenant.name).map_or(&[][..], Vec::as_slice);
         if known.is_empty() && draft.is_held(tenant) {
             continue;
         }
-        let place = match renamed::database(live, &renamed, &tenant.name, known.first()) {
+        let renamed = renamed::database(live, &renamed, &tenant.name, known.first());
+        let place = match renamed.filter(|_| !draft.formers.contains_key(&tenant.name)) {
             Some(found) => {
                 // It fills its place under whatever name.
                 if known.is_empty() {
@@ -121,8 +141,6 @@ fn decide(mut draft: Draft<'_>) -> Plan {
     for tenant in desired.tenants.values() {
         if draft.is_paused(tenant.paused) {
             continue;
-        } else if is_rename(tenant) {
-            refuse_rename(&mut draft, tenant);
         } else if let Some(place) = places.get(&tenant.name) {
             plan_tenant(&mut draft, tenant, place);
         } else if tenant.state == TenantState::Absent {
@@ -136,6 +154,7 @@ fn decide(mut draft: Draft<'_>) -> Plan {
     }
     renamed::warn_of_copies(&mut draft, &renamed, &places);
     publish::plan(&mut draft, &places);
+    rename::settle(&mut draft);
     keys::warn_of_unused(&mut draft);
     removals::list_retained(&mut draft, &remembered);
     target::narrow(&mut draft);
@@ -159,13 +178,6 @@ fn place_of(tenant: &Tenant, remembered: &[super::live::Placement], placer: &mut
         }
         many => Place::Twice { on: many.iter().map(|place| place.instance.clone()).collect() },
     }
-}
-
-fn refuse_rename(draft: &mut Draft<'_>, tenant: &Tenant) {
-    let cause = tenant.origins.at("metadata.renamedFrom");
-    let message = "renaming a tenant is not built yet; its data stays under the old name".to_owned();
-    let help = "put the old name back until `metadata.renamedFrom` is built";
-    draft.refuse(problem(Code::NotBuilt, format!("tenant/{}", tenant.name), message, help, Some(cause)));
 }
 
 fn plan_tenant(draft: &mut Draft<'_>, tenant: &Tenant, place: &Place) {

@@ -174,13 +174,14 @@ fn revenue(draft: &Draft<'_>) -> Nanos {
             .map_or(Nanos(0), |p| Nanos(p.monthly_nanos))
     };
     let changes = draft.plan.actions.iter().filter_map(|action| match &action.step {
-        Step::Route { route } => Some(route),
+        Step::Route { route } => Some((&route.tenant, route)),
+        Step::Rename { former, route } => Some((former, route)),
         _ => None,
     });
     changes
-        .map(|route| {
+        .map(|(known_as, route)| {
             let paying = |state| state != crate::tenancy::RouteState::Retired;
-            let had = draft.live.control.routes.get(&route.tenant).filter(|have| paying(have.state));
+            let had = draft.live.control.routes.get(known_as).filter(|have| paying(have.state));
             let before = had.map_or(Nanos(0), |have| price(&have.tier));
             let after = if paying(route.state) { price(&route.tier) } else { Nanos(0) };
             after - before

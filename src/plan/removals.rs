@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use chrono::Duration;
 
-use super::action::{Action, GuardTrip, Reason, ReasonCode, RouteDraft, Step, Symbol, TenantStep, Wave};
+use super::action::{Action, Forgotten, GuardTrip, Reason, ReasonCode, RouteDraft, Step, Symbol, TenantStep, Wave};
 use super::change::{DatabaseChange as Change, DeletionIntent};
 use super::code::Code;
+use super::deletions;
 use super::instances::{Status, field};
 use super::keys;
 use super::live::{PendingDeletion, Placement};
@@ -24,21 +25,15 @@ pub const GRACE_DAYS: i64 = 7;
 
 /// For a tenant with `state: absent`.
 pub(super) fn plan(draft: &mut Draft<'_>, tenant: &Tenant, places: &[Placement]) {
-    let pending = draft.live.control.deletions.get(&tenant.name).cloned();
+    let pending = draft.deletions.get(&tenant.name).cloned();
     match (tenant.deletion_policy, places, pending) {
         (DeletionPolicy::Delete, _, Some(pending)) => finish(draft, tenant, &pending),
         (_, _, Some(pending)) => draft.plan.retained.push(format!(
             "tenant/{}: deleted, kept as {} on {}; `deletionPolicy: delete` is gone, so it is not dropped",
             tenant.name, pending.renamed_to, pending.instance
         )),
+        (DeletionPolicy::Detach, [place, ..], None) => detach(draft, tenant, place),
         (_, [], None) => draft.plan.unchanged.tenants += 1,
-        (DeletionPolicy::Detach, ..) => draft.refuse(problem(
-            Code::NotBuilt,
-            format!("tenant/{}", tenant.name),
-            "`deletionPolicy: detach` is not built yet".into(),
-            "use `retain` (keeps everything, ends its connections) or `delete`",
-            Some(tenant.origins.at("spec.deletionPolicy")),
-        )),
         (DeletionPolicy::Retain, [place, ..], None) => retire(draft, tenant, place),
         (DeletionPolicy::Delete, [place, ..], None) => begin(draft, tenant, place),
     }
@@ -90,8 +85,7 @@ fn begin(draft: &mut Draft<'_>, tenant: &Tenant, place: &Placement) {
         return;
     }
     route_retired(draft, tenant);
-    let renamed_to = format!("{DELETED_PREFIX}{}_{}", today.format("%Y%m%d"), tenant.name);
-    let renamed_to: String = renamed_to.chars().take(63).collect();
+    let renamed_to = deletions::name(&tenant.name, today);
     let intent = DeletionIntent {
         tenant: tenant.name.clone(),
         instance: place.instance.clone(),
@@ -113,26 +107,57 @@ fn symbol(tenant: &Tenant) -> Symbol {
 }
 
 fn finish(draft: &mut Draft<'_>, tenant: &Tenant, pending: &PendingDeletion) {
-    if !pending.due {
-        let due = pending.due_at.format("%Y-%m-%d %H:%M UTC");
-        let text = format!(
-            "tenant/{}: deleted, kept as {} on {} until {due}",
-            tenant.name, pending.renamed_to, pending.instance
-        );
-        return finish_rename(draft, tenant, pending, text);
+    let kept = deletions::kept(&tenant.name, pending);
+    let server = draft.instances.get(&pending.instance);
+    let begun = matches!(server, Some(Status::Awake(server)) if server.databases.contains_key(tenant.name.as_str()));
+    if begun || !pending.due {
+        return finish_rename(draft, tenant, pending, kept);
     }
     let place = Placement { instance: pending.instance.clone(), database: pending.renamed_to.clone() };
     let drop = Change::DropDatabase { tenant: tenant.name.clone(), database: pending.renamed_to.clone() };
     push(draft, tenant, &place, vec![drop], None, "its grace time is over");
+    forget(draft, tenant, Forgotten::Dropped, "its database is dropped");
+}
+
+/// Last of all: the tenant's route and place go.
+fn forget(draft: &mut Draft<'_>, tenant: &Tenant, why: Forgotten, text: &str) {
+    let code = match why {
+        Forgotten::Dropped => ReasonCode::ConfirmedDelete,
+        Forgotten::Undone | Forgotten::Detached => ReasonCode::SpecChanged,
+    };
     draft.act(Action {
         address: format!("tenant/{}.record", tenant.name),
-        symbol: Symbol::Delete,
+        symbol: symbol(tenant),
         wave: Wave::Removals,
-        reason: Reason { code: ReasonCode::ConfirmedDelete, text: "its database is dropped".into() },
+        reason: Reason { code, text: text.into() },
         cause: tenant.origins.at("spec.state"),
         fields: Vec::new(),
-        step: Step::Forget { tenant: tenant.name.clone(), dropped: true },
+        step: Step::Forget { tenant: tenant.name.clone(), why },
     });
+}
+
+/// The marks go before the record: until they are gone, the next run finds both and goes on.
+fn detach(draft: &mut Draft<'_>, tenant: &Tenant, place: &Placement) {
+    let address = format!("tenant/{}", tenant.name);
+    let marked = match draft.instances.get(&place.instance) {
+        Some(Status::Awake(server)) => {
+            let roles = server.roles.values().filter_map(|role| role.mark.as_ref());
+            let database = server.databases.get(&place.database).and_then(|database| database.tenant.as_ref());
+            roles.map(|mark| &mark.tenant).chain(database).any(|marked| *marked == tenant.name)
+        }
+        Some(Status::Unread) => true,
+        _ => {
+            let cause = Some(tenant.origins.at("spec.state"));
+            let message = format!("instance {} does not answer, so its marks stay", place.instance);
+            let next = "run again when it does";
+            return draft.plan.blocked.push(problem(Code::InstanceDown, address, message, next, cause));
+        }
+    };
+    if marked {
+        let release = Change::Release { tenant: tenant.name.clone(), database: place.database.clone() };
+        push(draft, tenant, place, vec![release], None, "detached: database and roles stay, o7s forgets them");
+    }
+    forget(draft, tenant, Forgotten::Detached, "detached");
 }
 
 /// A crash after the intent was written leaves the database under its own name.
@@ -167,11 +192,19 @@ fn push(
         ReasonCode::SpecChanged
     };
     let fields = match changes.last() {
-        Some(Change::RenameDatabase { database, to }) => vec![field("database", Some(database), Some(to))],
+        Some(Change::RenameDatabase { database, to }) => {
+            let until = deletion.as_ref().map(|intent| intent.due_at.format("%Y-%m-%d %H:%M UTC").to_string());
+            let mut fields = vec![field("database", Some(database), Some(to))];
+            fields.extend(until.map(|until| field("kept until", None, Some(&until))));
+            fields
+        }
         Some(Change::DropDatabase { database, .. }) => vec![field("database", Some(database), None)],
+        Some(Change::Release { database, .. }) => {
+            vec![field(&format!("marks of {database} and its roles"), Some("ours"), None)]
+        }
         _ => vec![field("login", Some("yes"), Some("no"))],
     };
-    let step = TenantStep { tenant: tenant.name.clone(), placement: place.clone(), changes, deletion };
+    let step = TenantStep { tenant: tenant.name.clone(), placement: place.clone(), changes, deletion, former: None };
     draft.act(Action {
         address: format!("tenant/{}", tenant.name),
         symbol: symbol(tenant),
@@ -186,6 +219,11 @@ fn push(
 /// Everything that lives and is in no manifest: said, not touched.
 pub(super) fn list_retained(draft: &mut Draft<'_>, remembered: &BTreeMap<TenantId, Vec<Placement>>) {
     for (tenant, places) in remembered.iter().filter(|(tenant, _)| !draft.desired.tenants.contains_key(*tenant)) {
+        if let Some(pending) = draft.deletions.get(tenant) {
+            let kept = deletions::kept(tenant, pending);
+            draft.plan.retained.push(format!("{kept} and longer: without its manifest it is not dropped"));
+            continue;
+        }
         for place in places {
             let text = format!(
                 "tenant/{tenant}: no manifest, database {} on {} kept and routed",
@@ -200,11 +238,10 @@ pub(super) fn list_retained(draft: &mut Draft<'_>, remembered: &BTreeMap<TenantI
 pub(super) fn guard(draft: &mut Draft<'_>) {
     let live = &draft.live.control.routes;
     let active = live.values().filter(|route| route.state == RouteState::Active).count();
+    let is_active = |tenant: &TenantId| live.get(tenant).is_some_and(|have| have.state == RouteState::Active);
     let removed = draft.plan.actions.iter().filter(|action| match &action.step {
-        Step::Route { route } => {
-            route.state == RouteState::Retired
-                && live.get(&route.tenant).is_some_and(|have| have.state == RouteState::Active)
-        }
+        Step::Route { route } => route.state == RouteState::Retired && is_active(&route.tenant),
+        Step::Forget { tenant, why: Forgotten::Detached } => is_active(tenant),
         _ => false,
     });
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);

@@ -5,6 +5,7 @@ use super::cause::limit_cause;
 use super::instances::field;
 use super::live::Placement;
 use super::planner::Draft;
+use super::rename;
 use crate::manifest::Tenant;
 use crate::tenancy::{InstanceName, RoleName, Route, RouteState};
 
@@ -26,14 +27,19 @@ pub(super) fn wanted_route(draft: &Draft<'_>, tenant: &Tenant, placement: &Place
 
 pub(super) fn push_route(draft: &mut Draft<'_>, tenant: &Tenant, placement: &Placement) {
     let wanted = wanted_route(draft, tenant, placement);
-    let have = draft.live.control.routes.get(&tenant.name);
+    let former = draft.formers.get(&tenant.name).map(|former| former.name.clone());
+    let have = draft.live.control.routes.get(former.as_ref().unwrap_or(&tenant.name));
     let endpoint = endpoint_of(draft, &placement.instance);
     let same_place = have.is_some_and(|route| endpoint.is_some_and(|endpoint| route.endpoint == *endpoint));
-    if same_place && have.map(RouteDraft::of).as_ref() == Some(&wanted) {
+    if former.is_none() && same_place && have.map(RouteDraft::of).as_ref() == Some(&wanted) {
         return;
     }
     let fields = route_fields(have, &wanted, same_place);
     let (symbol, code, text) = match have {
+        _ if former.is_some() => {
+            let (symbol, reason) = rename::reason(former.as_ref().unwrap_or(&tenant.name));
+            (symbol, reason.code, reason.text)
+        }
         None => (Symbol::Create, ReasonCode::NotFound, format!("new route to {}", placement.instance)),
         Some(route) if route.tier != wanted.tier => {
             (Symbol::Update, ReasonCode::SpecChanged, format!("tier {} -> {}", route.tier, wanted.tier))
@@ -41,12 +47,17 @@ pub(super) fn push_route(draft: &mut Draft<'_>, tenant: &Tenant, placement: &Pla
         Some(_) => (Symbol::Update, ReasonCode::SpecChanged, "the route changed".to_owned()),
     };
     let cause = match have {
+        _ if former.is_some() => tenant.origins.at("metadata.renamedFrom"),
         None => tenant.origins.object.clone(),
         Some(route) if route.tier != wanted.tier => tenant.origins.at("spec.tier"),
         Some(_) => limit_cause(draft.desired, tenant, &fields),
     };
     let (address, reason) = (format!("route/{}", tenant.name), Reason { code, text });
-    let step = Step::Route { route: Box::new(wanted) };
+    let route = Box::new(wanted);
+    let step = match former {
+        Some(former) => Step::Rename { former, route },
+        None => Step::Route { route },
+    };
     draft.act(Action { address, symbol, wave: Wave::Routes, reason, cause, fields, step });
 }
 

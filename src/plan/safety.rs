@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::action::{Plan, Step};
+use super::action::{Forgotten, Plan, Step};
 use super::change::{DatabaseChange as Change, VariableValue};
 use super::live::{InstanceState, Live, Ownership};
 use crate::manifest::{DeletionPolicy, Desired, TenantState};
@@ -27,9 +27,12 @@ pub fn check(plan: &Plan, desired: &Desired, live: &Live) -> Vec<String> {
             Step::Tenant(step) => {
                 step.changes.iter().find_map(|change| tenant_change(&step.tenant, change, desired, live))
             }
-            Step::Route { route } => route_leads_nowhere(plan, live, &route.instance, route.state),
+            Step::Route { route } | Step::Rename { route, .. } => {
+                route_leads_nowhere(plan, live, &route.instance, route.state)
+            }
             Step::Publish { service_name, variable, .. } => undeclared_variable(desired, service_name, variable),
-            Step::Forget { tenant, dropped } => forgets_too_early(desired, live, tenant, *dropped),
+            Step::Forget { tenant, why } => forgets_too_early(desired, live, tenant, *why),
+            Step::CancelRename { .. } => None,
         };
         let bad = bad.or_else(|| touches_held(desired, live, &action.step));
         found.extend(bad.map(|text| format!("{}: {text}", action.address)));
@@ -72,6 +75,16 @@ fn tenant_change(tenant: &TenantId, change: &Change, desired: &Desired, live: &L
         }
         Change::RenameDatabase { to, .. } => {
             (to != tenant.as_str()).then(|| format!("would rename a database to {to}"))
+        }
+        Change::RenameTenant { from, to, database, to_database, .. } => {
+            renames_too_much(desired, live, (tenant, from, to), (database, to_database))
+        }
+        Change::Release { tenant: other, .. } => {
+            let detached = manifest.is_some_and(|manifest| {
+                manifest.state == TenantState::Absent && manifest.deletion_policy == DeletionPolicy::Detach
+            });
+            (other != tenant || !detached)
+                .then(|| format!("would detach {other}, which its manifest does not ask for"))
         }
         Change::CreateRole { tenant: other, .. }
         | Change::CreateDatabase { tenant: other, .. }
@@ -125,6 +138,7 @@ fn touches_held(desired: &Desired, live: &Live, step: &Step) -> Option<String> {
             (&step.tenant, step.changes.iter().all(locks))
         }
         Step::Route { route } => (&route.tenant, route.state == RouteState::Suspended),
+        Step::Rename { route, .. } => (&route.tenant, true),
         Step::Publish { value: VariableValue::Url { credential: Credential::Tenant { tenant, .. }, .. }, .. } => {
             (tenant, false)
         }
@@ -132,7 +146,8 @@ fn touches_held(desired: &Desired, live: &Live, step: &Step) -> Option<String> {
         _ => return None,
     };
     let manifest = desired.tenants.get(tenant)?;
-    let settling = live.control.deletions.contains_key(tenant);
+    let renames = matches!(step, Step::Tenant(step) if step.former.is_some());
+    let settling = renames || deletion_of(live, tenant).is_some();
     let suspended = manifest.suspended && manifest.state == TenantState::Present && !settling;
     match (manifest.paused, suspended && !locks) {
         (true, _) => Some(format!("would change the paused tenant {tenant}")),
@@ -148,11 +163,48 @@ fn undeclared_variable(desired: &Desired, service: &str, variable: &str) -> Opti
         .then(|| format!("would set {service}.{variable}, which no manifest publishes"))
 }
 
-fn forgets_too_early(desired: &Desired, live: &Live, tenant: &TenantId, dropped: bool) -> Option<String> {
-    let present = desired.tenants.get(tenant).is_some_and(|manifest| manifest.state == TenantState::Present);
+fn forgets_too_early(desired: &Desired, live: &Live, tenant: &TenantId, why: Forgotten) -> Option<String> {
+    let manifest = desired.tenants.get(tenant);
+    let present = manifest.is_some_and(|manifest| manifest.state == TenantState::Present);
     let due = live.control.deletions.get(tenant).is_some_and(|row| row.due);
-    match dropped {
-        true => (!due || present).then(|| "would forget a tenant whose database is not due".to_owned()),
-        false => (!present).then(|| "would undo the deletion of an absent tenant".to_owned()),
+    let detached = manifest.is_some_and(|manifest| manifest.deletion_policy == DeletionPolicy::Detach) && !present;
+    match why {
+        Forgotten::Dropped => (!due || present).then(|| "would forget a tenant whose database is not due".to_owned()),
+        Forgotten::Undone => (!present).then(|| "would undo the deletion of an absent tenant".to_owned()),
+        Forgotten::Detached => (!detached).then(|| "would forget a tenant that is not detached".to_owned()),
     }
+}
+
+/// A deletion that is recorded, or that a marked database tells.
+fn deletion_of<'a>(live: &'a Live, tenant: &TenantId) -> Option<&'a str> {
+    let recorded = live.control.deletions.get(tenant).map(|row| row.renamed_to.as_str());
+    let servers = live.instances.values().filter_map(|state| match state {
+        InstanceState::Awake(server) => Some(server),
+        _ => None,
+    });
+    let mut databases = servers.flat_map(|server| &server.databases);
+    let mut told =
+        || databases.find(|(name, seen)| name.starts_with("zz_deleted_") && seen.tenant.as_ref() == Some(tenant));
+    recorded.or_else(|| told().map(|(name, _)| name.as_str()))
+}
+
+/// Only what the manifest names as its former self, and never onto something that is there.
+fn renames_too_much(
+    desired: &Desired,
+    live: &Live,
+    (tenant, from, to): (&TenantId, &TenantId, &TenantId),
+    (database, to_database): (&str, &str),
+) -> Option<String> {
+    let asked = desired.tenants.get(tenant).and_then(|manifest| manifest.renamed_from.as_ref()) == Some(from);
+    if to != tenant || !asked || desired.tenants.contains_key(from) {
+        return Some(format!("would rename {from} to {to}, which no manifest asks for"));
+    }
+    for state in live.instances.values() {
+        let InstanceState::Awake(server) = state else { continue };
+        let marked = |name: &str| server.databases.get(name).and_then(|seen| seen.tenant.as_ref());
+        if database != to_database && server.databases.contains_key(to_database) && marked(database) == Some(from) {
+            return Some(format!("would rename {database} onto {to_database}"));
+        }
+    }
+    None
 }

@@ -29,6 +29,7 @@ pub(super) fn plan(draft: &mut Draft<'_>, tenant: &Tenant, place: &Placement) {
                 placement: place.clone(),
                 changes,
                 deletion: None,
+                former: None,
             })),
         });
     }

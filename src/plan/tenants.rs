@@ -1,6 +1,6 @@
 //! A tenant's database, roles and route.
 
-use super::action::{Action, Reason, ReasonCode, RouteDraft, Step, Symbol, TenantStep, Wave};
+use super::action::{Action, Forgotten, Reason, ReasonCode, RouteDraft, Step, Symbol, TenantStep, Wave};
 use super::cause::cause;
 use super::change::DatabaseChange as Change;
 use super::code::Code;
@@ -8,6 +8,7 @@ use super::compare::{TIER, Work, compare, from_nothing};
 use super::instances::Status;
 use super::live::{Placement, RoleLive, ServerLive};
 use super::planner::{Draft, problem};
+use super::rename;
 use super::renamed;
 use super::route::{push_route, wanted_route};
 use crate::manifest::{Origin, Tenant};
@@ -17,6 +18,7 @@ pub use crate::tenancy::role_name;
 pub(super) fn plan(draft: &mut Draft<'_>, tenant: &Tenant, placement: &Placement, remembered: bool) {
     let address = format!("tenant/{}", tenant.name);
     let status = draft.instances.get(&placement.instance).cloned();
+    let unread = matches!(status, Some(Status::Unread));
     let server = match status {
         Some(Status::Awake(server)) => Some(server),
         Some(Status::Fresh) => None,
@@ -36,6 +38,17 @@ pub(super) fn plan(draft: &mut Draft<'_>, tenant: &Tenant, placement: &Placement
         None => return,
     };
     let route = draft.live.control.routes.get(&tenant.name);
+    let former = draft.formers.get(&tenant.name).cloned();
+    let from = former.as_ref().and_then(|former| Some((&former.name, former.at.as_ref()?)));
+    let in_the_way = from.zip(server).and_then(|((name, at), server)| rename::in_the_way(server, tenant, at, name));
+    if let Some(message) = in_the_way {
+        let message = format!("cannot be renamed: {message}");
+        let help = "drop or rename it by hand, or choose another name; nothing is renamed onto something else";
+        let cause = tenant.origins.at("metadata.renamedFrom");
+        return draft.refuse(problem(Code::Rename, address, message, help, Some(cause)));
+    }
+    let projected = from.zip(server).map(|((name, at), server)| rename::after(server, tenant, at, name));
+    let server = projected.as_ref().or(server);
     let refusal = server.and_then(|server| foreign(server, tenant, placement));
     if let Some((code, message)) = refusal {
         let help = "drop or rename it by hand, or name the tenant otherwise; o7s never changes what it did not make";
@@ -49,6 +62,13 @@ pub(super) fn plan(draft: &mut Draft<'_>, tenant: &Tenant, placement: &Placement
         Some(server) => compare(draft, tenant, placement, server, route),
         None => from_nothing(tenant, placement),
     };
+    if let Some((name, at)) = from {
+        rename::prepend(&mut work, tenant, at, name, server.is_some());
+    } else if let Some(pending) = draft.deletions.get(&tenant.name).filter(|_| unread) {
+        // Before a database could be made in its place.
+        let (database, to) = (pending.renamed_to.clone(), placement.database.clone());
+        work.changes.insert(0, Change::RenameDatabase { database, to });
+    }
     if remembered && work.created && route.is_some() && server.is_some() {
         work.drifted = true;
         let text = format!("tenant/{}: its database was dropped outside o7s and is made again, empty", tenant.name);
@@ -99,10 +119,10 @@ fn marked_for(role: &RoleLive, tenant: &TenantId) -> bool {
 }
 
 fn push_actions(draft: &mut Draft<'_>, tenant: &Tenant, placement: &Placement, work: Work) {
-    let undone = draft.live.control.deletions.contains_key(&tenant.name);
+    let undone = draft.deletions.contains_key(&tenant.name);
     if undone {
         let reason = Reason { code: ReasonCode::SpecChanged, text: "its deletion is undone".into() };
-        let step = Step::Forget { tenant: tenant.name.clone(), dropped: false };
+        let step = Step::Forget { tenant: tenant.name.clone(), why: Forgotten::Undone };
         draft.act(action(
             tenant,
             "deletion",
@@ -133,9 +153,19 @@ fn push_actions(draft: &mut Draft<'_>, tenant: &Tenant, placement: &Placement, w
     if work.changes.is_empty() {
         return;
     }
-    let (symbol, reason) = reason(&work, placement, undone);
-    let step = tenant_step(tenant, placement, work.changes);
-    let cause = cause(draft.desired, tenant, &reason, &work.fields);
+    let former =
+        draft.formers.get(&tenant.name).filter(|former| former.at.is_some()).map(|former| former.name.clone());
+    let (symbol, reason) = match &former {
+        Some(former) => rename::reason(former),
+        None => reason(&work, placement, undone),
+    };
+    let cause = match undone {
+        true => tenant.origins.at("spec.state"),
+        false => cause(draft.desired, tenant, &reason, &work.fields),
+    };
+    let (name, placement) = (tenant.name.clone(), placement.clone());
+    let step = TenantStep { tenant: name, placement, changes: work.changes, deletion: None, former };
+    let step = Step::Tenant(Box::new(step));
     let fields =
         work.fields.into_iter().filter(|field| work.after.is_empty() || !field.path.ends_with(".login")).collect();
     let mut action = action(tenant, "", symbol, Wave::Databases, reason, cause, step);
@@ -180,5 +210,5 @@ fn action(
 
 pub(super) fn tenant_step(tenant: &Tenant, placement: &Placement, changes: Vec<Change>) -> Step {
     let (tenant, placement) = (tenant.name.clone(), placement.clone());
-    Step::Tenant(Box::new(TenantStep { tenant, placement, changes, deletion: None }))
+    Step::Tenant(Box::new(TenantStep { tenant, placement, changes, deletion: None, former: None }))
 }

@@ -231,13 +231,14 @@ pub fn price_line(plan: &Plan) -> String {
 
 /// The last line, always.
 pub fn summary_line(plan: &Plan) -> String {
-    let Summary { create, update, replace, delete, drift, retained, unchanged } = plan.summary();
+    let Summary { create, update, replace, delete, moved, drift, retained, unchanged } = plan.summary();
     let nothing = plan.actions.is_empty() && plan.refused.is_empty() && plan.blocked.is_empty() && !plan.is_stopped();
     if nothing && retained == 0 && plan.held.iter().all(Held::is_quiet) {
         return format!("No changes. {} tenants match.\n", plan.unchanged.tenants);
     }
+    let moved = if moved > 0 { format!("{moved} to rename, ") } else { String::new() };
     format!(
-        "Plan: {create} to create, {update} to update, {replace} to replace, {delete} to delete, {retained} retained, \
+        "Plan: {create} to create, {update} to update, {moved}{replace} to replace, {delete} to delete, {retained} retained, \
          {drift} drift, {unchanged} unchanged{}.\n",
         in_the_way(plan)
     )

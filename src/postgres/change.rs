@@ -142,6 +142,8 @@ fn describe(change: &Change) -> String {
         Change::EndConnections { database } => format!("end the connections to {database}"),
         Change::RenameDatabase { database, to } => format!("rename database {database} to {to}"),
         Change::DropDatabase { database, .. } => format!("drop database {database}"),
+        Change::RenameTenant { from, to, .. } => format!("rename tenant {from} to {to}"),
+        Change::Release { database, .. } => format!("take the marks off database {database} and its roles"),
     }
 }
 

@@ -15,6 +15,7 @@ mod many;
 mod measure;
 mod observe;
 mod removal;
+mod rename;
 mod scram;
 mod script;
 mod server;

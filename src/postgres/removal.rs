@@ -5,7 +5,7 @@ use super::guard::{Absent, block, database as guard_database, role as guard_role
 use super::ident::{name, text};
 use super::script::Message;
 use crate::plan::{DatabaseChange as Change, role_name};
-use crate::tenancy::{FleetUid, RoleMarker, RoleName, TenantId};
+use crate::tenancy::{DatabaseMarker, FleetUid, RoleMarker, RoleName, TenantId};
 
 pub(super) fn messages(fleet: &FleetUid, change: &Change) -> Vec<Message> {
     match change {
@@ -16,13 +16,14 @@ pub(super) fn messages(fleet: &FleetUid, change: &Change) -> Vec<Message> {
         ],
         Change::DropRole { tenant, database, role } => drop_role(fleet, tenant, database, role),
         Change::RenameDatabase { database, to } => rename(fleet, database, to),
+        Change::Release { tenant, database } => vec![Message::Apart(release(fleet, tenant, database))],
         Change::DropDatabase { tenant, database } => drop_database(fleet, tenant, database),
         _ => Vec::new(),
     }
 }
 
 /// Waits up to 5 s for each to be gone.
-fn end_sessions(whose: &str) -> String {
+pub(super) fn end_sessions(whose: &str) -> String {
     format!(
         "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {whose} AND pid <> pg_backend_pid()
             AND backend_type = 'client backend'"
@@ -61,6 +62,22 @@ fn rename(fleet: &FleetUid, database: &str, to: &str) -> Vec<Message> {
         // Under its old or its new name it must be there.
         Message::Apart(format!("{rename}; {}", guard_database(fleet, to, None, Absent::Refuse))),
     ]
+}
+
+/// Exactly the marks of this tenant, and what is marked otherwise stays: so it can run again, when none is left.
+fn release(fleet: &FleetUid, tenant: &TenantId, database: &str) -> String {
+    let mark = DatabaseMarker { fleet: fleet.clone(), tenant: tenant.clone() };
+    let body = format!(
+        "IF EXISTS (SELECT FROM pg_database WHERE datname = {} AND shobj_description(oid, 'pg_database') = {}) THEN
+            COMMENT ON DATABASE {} IS NULL; END IF;
+        FOR r IN SELECT rolname FROM pg_roles WHERE starts_with(shobj_description(oid, 'pg_authid'), {}) LOOP
+            EXECUTE format('COMMENT ON ROLE %I IS NULL', r); END LOOP;",
+        text(database),
+        text(&mark.to_string()),
+        name(database),
+        text(&RoleMarker::prefix_of_tenant(fleet, tenant))
+    );
+    block("r text;", &body)
 }
 
 /// The roles go last: while one is left, its mark tells whose the database was.

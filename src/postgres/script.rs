@@ -4,6 +4,7 @@ use super::guard::{Absent, block, database as guard_database, role as guard_role
 use super::ident::{name, text};
 use super::observe::SERVER_DATABASES;
 use super::removal;
+use super::rename;
 use super::scram::Verifier;
 use crate::manifest::Grants;
 use crate::plan::{DatabaseChange as Change, role_name};
@@ -81,7 +82,9 @@ pub(super) fn messages(maker: Maker<'_>, change: &Change) -> Vec<Message> {
             alter_database(fleet, database, Some(tenant), &owner)
         }
         Change::CloseToPublic { database } => close_to_public(database),
+        Change::RenameTenant { .. } => rename::messages(maker, change),
         Change::EndConnections { .. }
+        | Change::Release { .. }
         | Change::DropRole { .. }
         | Change::RenameDatabase { .. }
         | Change::DropDatabase { .. } => removal::messages(fleet, change),
@@ -100,11 +103,11 @@ fn alter_database(fleet: &FleetUid, database: &str, tenant: Option<&TenantId>, w
     vec![Message::Together(format!("{guard}; ALTER DATABASE {} {what}", name(database)))]
 }
 
-fn credential(tenant: &TenantId, role: Option<&RoleName>, generation: u32) -> Credential {
+pub(super) fn credential(tenant: &TenantId, role: Option<&RoleName>, generation: u32) -> Credential {
     Credential::Tenant { tenant: tenant.clone(), role: role.cloned(), generation }
 }
 
-fn role_mark(
+pub(super) fn role_mark(
     maker: Maker<'_>,
     (tenant, role, generation): (&TenantId, Option<&RoleName>, u32),
     verifier: &Verifier,

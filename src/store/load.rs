@@ -48,6 +48,8 @@ const LOAD: &str = concat!(
     "), '{}') FROM o7s.routes),
             'deletions', (SELECT coalesce(json_object_agg(tenant, json_build_object('instance', instance,
                 'renamedTo', renamed_to, 'dueAt', due_at, 'due', due_at <= now())), '{}') FROM o7s.deletions),
+            'renames', (SELECT coalesce(json_object_agg(former, json_build_object('to', own,
+                'done', done_at IS NOT NULL)), '{}') FROM o7s.renames),
             'routers', (SELECT coalesce(json_object_agg(name, spec), '{}') FROM o7s.routers)
         ))::text"
 );

@@ -9,12 +9,14 @@ use super::connect::{Store, open};
 use super::error::Error;
 
 /// The newest schema version this program knows: that of the last migration.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 fn migrator() -> Migrator {
     let control = include_str!("../../migrations/0001_control.sql").into_sql_str();
     let first = Migration::new(1, Cow::Borrowed("control"), MigrationType::Simple, control, false);
-    let mut migrator = Migrator::with_migrations(vec![first]);
+    let renames = include_str!("../../migrations/0002_renames.sql").into_sql_str();
+    let second = Migration::new(2, Cow::Borrowed("renames"), MigrationType::Simple, renames, false);
+    let mut migrator = Migrator::with_migrations(vec![first, second]);
     // Ours lives beside what it describes, so that a service may keep a table of its own under sqlx's name.
     migrator.create_schema("o7s");
     migrator.dangerous_set_table_name("o7s.migrations");

@@ -54,6 +54,23 @@ const START_DELETION: &str = fenced!(
         SELECT $2, $3, $4, now() + $5 * interval '1 millisecond' FROM fence ON CONFLICT (tenant) DO NOTHING)
     SELECT count(*) FROM fence"
 );
+/// The former name may be taken again, and the new one is nobody's former name any more.
+const BEGIN_RENAME: &str = fenced!(
+    "next AS MATERIALIZED (SELECT routing.version + 1 AS version FROM o7s.routing, fence FOR UPDATE OF routing),
+    written AS (INSERT INTO o7s.renames (former, own) SELECT $2, $3 FROM fence
+        ON CONFLICT (former) DO UPDATE SET own = excluded.own, begun_at = now(), done_at = NULL),
+    taken AS (DELETE FROM o7s.renames USING fence WHERE former = $3),
+    drained AS (UPDATE o7s.routes SET state = 'suspended', version = next.version FROM next
+        WHERE tenant = $2 AND state = 'active' RETURNING tenant),
+    grown AS (UPDATE o7s.routing SET version = next.version, changed_at = now() FROM next
+        WHERE EXISTS (SELECT FROM drained) RETURNING routing.version),
+    told AS MATERIALIZED (SELECT pg_notify('o7s_routes', grown.version::text) FROM grown)
+    SELECT (SELECT count(*) FROM fence) + 0 * (SELECT count(*) FROM told)"
+);
+const CANCEL_RENAME: &str = fenced!(
+    "written AS (DELETE FROM o7s.renames USING fence WHERE former = $2)
+    SELECT count(*) FROM fence"
+);
 const FINISH_DELETION: &str = fenced!(
     "written AS (DELETE FROM o7s.deletions USING fence WHERE tenant = $2)
     SELECT count(*) FROM fence"
@@ -113,6 +130,16 @@ impl Lease {
         let query = sqlx::query_scalar(START_DELETION).bind(self.epoch).bind(intent.tenant.as_str());
         let query = query.bind(intent.instance.as_str()).bind(&intent.renamed_to).bind(grace_ms);
         self.write("begin a deletion", query).await
+    }
+
+    /// The route of `former` is suspended until the rename is done or undone, and routers hear of it.
+    pub async fn begin_rename(&mut self, former: &TenantId, to: &TenantId) -> Result<(), Error> {
+        let query = sqlx::query_scalar(BEGIN_RENAME).bind(self.epoch).bind(former.as_str()).bind(to.as_str());
+        self.write("begin a rename", query).await
+    }
+
+    pub async fn cancel_rename(&mut self, former: &TenantId) -> Result<(), Error> {
+        self.write_one(CANCEL_RENAME, "undo a rename", former.as_str()).await
     }
 
     pub async fn finish_deletion(&mut self, tenant: &TenantId) -> Result<(), Error> {

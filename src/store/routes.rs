@@ -59,6 +59,15 @@ const PUBLISH: &str = fenced!(
                 excluded.roles, excluded.limits, excluded.over_limit, excluded.upgrade)
         RETURNING tenant),
     removed AS (DELETE FROM o7s.routes USING fence WHERE tenant = ANY($3) RETURNING tenant),
+    renamed AS MATERIALIZED (SELECT r->>0 AS former, r->>1 AS own FROM fence, jsonb_array_elements($4) AS r),
+    left_place AS (DELETE FROM o7s.placements USING renamed WHERE tenant = former),
+    placed AS (
+        INSERT INTO o7s.placements (tenant, instance, database)
+        SELECT own, r->>'instance', r->>'database' FROM renamed JOIN jsonb_array_elements($2) AS r ON r->>'tenant' = own
+        ON CONFLICT (tenant) DO UPDATE SET instance = excluded.instance, database = excluded.database),
+    settled AS (UPDATE o7s.renames SET done_at = now() FROM renamed WHERE renames.former = renamed.former),
+    old_renames AS (DELETE FROM o7s.renames USING renamed WHERE done_at < now() - interval '90 days'),
+    old_conditions AS (DELETE FROM o7s.conditions USING renamed WHERE kind = 'tenant' AND name = renamed.former),
     grown AS (
         UPDATE o7s.routing SET version = next.version, changed_at = now() FROM next
         WHERE EXISTS (SELECT FROM upserted) OR EXISTS (SELECT FROM removed) RETURNING routing.version)
@@ -93,10 +102,17 @@ impl Lease {
     /// One transaction, one statement, whatever the number. Answers the new version, or `None` where nothing differed:
     /// then no row is written, no version is used up and nobody is notified. Each tenant at most once, and not in both
     /// lists.
-    pub async fn publish_routes(&mut self, upserts: &[Route], removed: &[TenantId]) -> Result<Option<u64>, Error> {
+    ///
+    /// With each of `renames` (former name, own name, whose route is in `upserts`) the place moves as well.
+    pub async fn publish_routes(
+        &mut self,
+        upserts: &[Route],
+        removed: &[TenantId],
+        renames: &[(TenantId, TenantId)],
+    ) -> Result<Option<u64>, Error> {
         let doing = "publish routes";
         let removed: Vec<String> = removed.iter().map(ToString::to_string).collect();
-        let query = sqlx::query_as(PUBLISH).bind(self.epoch).bind(Json(upserts)).bind(removed);
+        let query = sqlx::query_as(PUBLISH).bind(self.epoch).bind(Json(upserts)).bind(removed).bind(Json(renames));
         let answer: Result<(i64, Option<i64>, Option<String>), _> = query.fetch_one(&mut self.connection).await;
         let (fence, version, _notified) = answer.map_err(|error| write_failed(doing, error))?;
         self.check(fence)?;

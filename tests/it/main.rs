@@ -38,6 +38,8 @@ mod railway_ops;
 #[cfg(feature = "local")]
 mod real;
 #[cfg(feature = "local")]
+mod real_life;
+#[cfg(feature = "local")]
 mod simulation;
 #[cfg(feature = "local")]
 mod store;

@@ -91,7 +91,7 @@ impl Place {
 }
 
 fn of_tenant(live: &mut ServerLive, tenant: &TenantId) {
-    live.databases.retain(|name, _| name.ends_with(tenant.as_str()));
+    live.databases.retain(|name, _| name.trim_end_matches('x').ends_with(tenant.as_str().trim_end_matches('x')));
     live.roles.retain(|name, _| name.starts_with(tenant.as_str()));
     (live.version, live.max_connections) = (0, 0);
     live.public_databases.clear();
@@ -128,6 +128,7 @@ async fn fails(connection: &mut PgConnection, sql: &str) -> String {
 async fn the_model_of_the_simulation_means_what_the_sql_does() {
     let (place, tenant) = (Place::open().await, tenant());
     let database = tenant.to_string();
+    let renamed = TenantId::parse(&format!("{tenant}x")).expect("valid");
     let reader = Some(role("reader"));
     let mut changes = new_tenant(&tenant);
     changes.extend([
@@ -151,8 +152,26 @@ async fn the_model_of_the_simulation_means_what_the_sql_does() {
         Change::RenameDatabase { database: database.clone(), to: format!("zz_deleted_1_{tenant}") },
         Change::RenameDatabase { database: format!("zz_deleted_1_{tenant}"), to: database.clone() },
         Change::OpenDatabase { tenant: tenant.clone(), database: database.clone() },
-        Change::DropDatabase { tenant: tenant.clone(), database },
+        Change::RenameTenant {
+            from: tenant.clone(),
+            to: renamed.clone(),
+            database: database.clone(),
+            to_database: renamed.to_string(),
+            generation: 3,
+            roles: vec![role("later")],
+        },
+        Change::RenameTenant {
+            from: renamed,
+            to: tenant.clone(),
+            database: format!("{database}x"),
+            to_database: database.clone(),
+            generation: 2,
+            roles: Vec::new(),
+        },
+        Change::DropDatabase { tenant: tenant.clone(), database: database.clone() },
     ]);
+    changes.extend(new_tenant(&tenant));
+    changes.push(Change::Release { tenant: tenant.clone(), database });
     let mut model = ServerLive::default();
     for change in &changes {
         // Each runs twice: a run may be killed between a change and the next.

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use ogelnates::plan::{ControlLive, DeletionIntent, InstanceRecord, Placement};
+use ogelnates::plan::{ControlLive, DeletionIntent, InstanceRecord, Placement, Rename};
 use ogelnates::store::{
     Condition, ConditionStatus, ConditionType, Error, Event, EventFilter, FleetRow, Lease, Outcome, ROUTES_CHANNEL,
-    RunRecord, Store,
+    RunRecord, SCHEMA_VERSION, Store,
 };
 use ogelnates::tenancy::{
     Address, Bytes, Digest, Endpoint, EnvironmentId, FleetName, FleetUid, InstanceName, Limits, Millis, OverLimit,
@@ -137,7 +137,10 @@ async fn an_empty_database_is_told_from_a_bootstrapped_one_and_migrating_repeats
     one.and(other).expect("migrated");
     world.store.migrate().await.expect("nothing to do");
     let (fleet, control) = world.store.load().await.expect("loaded");
-    assert_eq!((fleet, control.known, control.schema_version, control.routing_version), (None, false, 1, 0));
+    assert_eq!(
+        (fleet, control.known, control.schema_version, control.routing_version),
+        (None, false, SCHEMA_VERSION, 0)
+    );
 }
 
 #[tokio::test]
@@ -155,12 +158,12 @@ async fn a_half_made_or_newer_schema_is_said_to_be_so() {
     world.store.migrate().await.expect("migrated");
     world.sql("INSERT INTO o7s.migrations VALUES (99, 'later', now(), true, '', 0)").await;
     for error in [world.store.load().await.expect_err("newer"), world.store.migrate().await.expect_err("newer")] {
-        assert!(matches!(error, Error::NewerSchema { have: 99, known: 1 }), "{error:?}");
+        assert!(matches!(error, Error::NewerSchema { have: 99, known: SCHEMA_VERSION }), "{error:?}");
     }
     // A later version may well have moved what this one reads.
     world.sql("ALTER TABLE o7s.placements RENAME TO homes").await;
     let error = world.store.load().await.expect_err("newer");
-    assert!(matches!(error, Error::NewerSchema { have: 99, known: 1 }), "{error:?}");
+    assert!(matches!(error, Error::NewerSchema { have: 99, known: SCHEMA_VERSION }), "{error:?}");
 }
 
 #[tokio::test]
@@ -223,14 +226,43 @@ async fn a_deletion_is_due_by_the_servers_clock_and_asking_twice_does_not_put_it
 }
 
 #[tokio::test]
+async fn a_rename_suspends_the_former_route_and_moves_place_and_route_at_once() {
+    let world = World::migrated().await;
+    let mut lease = world.lease().await;
+    let place = |n, database: &str| Placement { instance: shared(n), database: database.into() };
+    let (acme, own) = (tenant("acme"), tenant("acme2"));
+    lease.save_placements(&[(acme.clone(), place(2, "acme"))]).await.expect("saved");
+    lease.publish_routes(&[route("acme"), route("beta")], &[], &[]).await.expect("published");
+    for _ in 0..2 {
+        lease.begin_rename(&acme, &own).await.expect("begun");
+        let control = world.control().await;
+        assert_eq!((control.routes[&acme].state, control.routing_version), (RouteState::Suspended, 2));
+        assert_eq!(control.renames, [(acme.clone(), Rename { to: own.clone(), done: false })].into());
+    }
+    let renames = [(acme.clone(), own.clone())];
+    let now = Route { instance: shared(2), database: "acme2".into(), ..route("acme2") };
+    let version = lease.publish_routes(std::slice::from_ref(&now), std::slice::from_ref(&acme), &renames).await;
+    assert_eq!(version.expect("published"), Some(3));
+    let control = world.control().await;
+    assert_eq!(control.placements, [(own.clone(), place(2, "acme2"))].into());
+    assert_eq!(control.routes.keys().collect::<Vec<_>>(), [&own, &tenant("beta")]);
+    assert_eq!(control.renames, [(acme.clone(), Rename { to: own.clone(), done: true })].into());
+    // Back: the former name is nobody's former name any more.
+    lease.begin_rename(&own, &acme).await.expect("begun");
+    assert_eq!(world.control().await.renames, [(own.clone(), Rename { to: acme, done: false })].into());
+    lease.cancel_rename(&own).await.expect("undone");
+    assert!(world.control().await.renames.is_empty());
+}
+
+#[tokio::test]
 async fn routes_come_back_as_published_and_the_version_grows_only_with_a_difference() {
     let world = World::migrated().await;
     let mut lease = world.lease().await;
     let (acme, beta) = (route("acme"), Route { upgrade: None, roles: vec![], ..route("beta") });
-    assert_eq!(lease.publish_routes(&[beta.clone(), acme.clone()], &[]).await.expect("published"), Some(1));
+    assert_eq!(lease.publish_routes(&[beta.clone(), acme.clone()], &[], &[]).await.expect("published"), Some(1));
     assert_eq!(world.store.routing().await.expect("read"), (1, vec![acme.clone(), beta.clone()]));
-    assert_eq!(lease.publish_routes(&[acme.clone(), beta.clone()], &[]).await.expect("published"), None);
-    assert_eq!(lease.publish_routes(&[], &[tenant("nobody")]).await.expect("published"), None);
+    assert_eq!(lease.publish_routes(&[acme.clone(), beta.clone()], &[], &[]).await.expect("published"), None);
+    assert_eq!(lease.publish_routes(&[], &[tenant("nobody")], &[]).await.expect("published"), None);
 
     // Each field alone is a difference.
     let mut now = acme.clone();
@@ -248,7 +280,10 @@ async fn routes_come_back_as_published_and_the_version_grows_only_with_a_differe
     ];
     for (version, change) in (2..).zip(steps) {
         change(&mut now);
-        assert_eq!(lease.publish_routes(&[now.clone(), beta.clone()], &[]).await.expect("published"), Some(version));
+        assert_eq!(
+            lease.publish_routes(&[now.clone(), beta.clone()], &[], &[]).await.expect("published"),
+            Some(version)
+        );
         assert_eq!(world.store.routing().await.expect("read"), (version, vec![now.clone(), beta.clone()]));
     }
     let rows: Vec<(String, i64)> = sqlx::query_as("SELECT tenant, version FROM o7s.routes ORDER BY tenant")
@@ -256,7 +291,7 @@ async fn routes_come_back_as_published_and_the_version_grows_only_with_a_differe
         .await
         .expect("read");
     assert_eq!(rows, [("acme".into(), 11), ("beta".into(), 1)], "only what differed was written");
-    assert_eq!(lease.publish_routes(&[], &[tenant("acme")]).await.expect("published"), Some(12));
+    assert_eq!(lease.publish_routes(&[], &[tenant("acme")], &[]).await.expect("published"), Some(12));
     assert_eq!(world.control().await.routes, [(tenant("beta"), beta)].into());
 }
 
@@ -274,8 +309,8 @@ async fn a_listener_hears_of_each_version_once_and_a_reader_never_sees_half_of_o
     let write = async {
         let mut lease = world.lease().await;
         for round in 1..=ROUNDS {
-            assert_eq!(lease.publish_routes(&table(round), &[]).await.expect("published"), Some(round));
-            assert_eq!(lease.publish_routes(&table(round), &[]).await.expect("published"), None);
+            assert_eq!(lease.publish_routes(&table(round), &[], &[]).await.expect("published"), Some(round));
+            assert_eq!(lease.publish_routes(&table(round), &[], &[]).await.expect("published"), None);
         }
     };
     let read = async {
@@ -297,7 +332,7 @@ async fn a_listener_hears_of_each_version_once_and_a_reader_never_sees_half_of_o
     };
     tokio::time::timeout(PATIENCE, async { tokio::join!(write, read, hear) }).await.expect("all ended");
     let mut lease = world.lease().await;
-    lease.publish_routes(&[], &[tenant("t-0")]).await.expect("published");
+    lease.publish_routes(&[], &[tenant("t-0")], &[]).await.expect("published");
     let next = listener.recv().await.expect("a notification");
     assert_eq!(next.payload(), (ROUNDS + 1).to_string(), "nothing was sent where nothing differed");
 }
@@ -324,7 +359,7 @@ async fn a_lease_is_held_by_one_and_waiting_for_it_is_bounded_and_names_the_hold
 async fn every_write_of_an_overtaken_holder_is_refused_and_changes_nothing() {
     let world = World::migrated().await;
     let mut lease = world.lease().await;
-    lease.publish_routes(&[route("acme")], &[]).await.expect("published");
+    lease.publish_routes(&[route("acme")], &[], &[]).await.expect("published");
     world.sql("UPDATE o7s.lease SET epoch = epoch + 1").await;
     let before = world.control().await;
     let name = tenant("acme");
@@ -345,7 +380,9 @@ async fn every_write_of_an_overtaken_holder_is_refused_and_changes_nothing() {
         lease.remove_router("edge").await,
         lease.start_deletion(&intent, Duration::ZERO).await,
         lease.finish_deletion(&name).await,
-        lease.publish_routes(&[route("beta")], std::slice::from_ref(&name)).await.map(|_| ()),
+        lease.begin_rename(&name, &tenant("acme2")).await,
+        lease.cancel_rename(&name).await,
+        lease.publish_routes(&[route("beta")], std::slice::from_ref(&name), &[]).await.map(|_| ()),
         lease.record(&run(Outcome::Applied), &[event("acme", "X")], &[ready("acme", ConditionStatus::True)]).await,
     ];
     for (number, answer) in answers.into_iter().enumerate() {
@@ -369,7 +406,7 @@ async fn a_lost_connection_is_a_lost_lease_for_writes_and_a_new_connection_for_r
         .await;
     let error = lease.remove_router("edge").await.expect_err("its session was ended");
     assert!(matches!(error, Error::LeaseLost { .. }), "{error:?}");
-    assert_eq!(world.control().await.schema_version, 1);
+    assert_eq!(world.control().await.schema_version, SCHEMA_VERSION);
 }
 
 #[tokio::test]
@@ -456,7 +493,7 @@ async fn a_run_without_changes_costs_three_statements_and_a_thousand_tenants_cos
     let store = Store::connect(&server().await.url(&world.database), PATIENCE).await.expect("connected");
     let mut lease = store.acquire("a test", PATIENCE, |_| {}).await.expect("free");
     lease.save_placements(&placements).await.expect("saved");
-    lease.publish_routes(&routes, &[]).await.expect("published");
+    lease.publish_routes(&routes, &[], &[]).await.expect("published");
     store.load().await.expect("loaded");
     lease.record(&run(Outcome::Applied), &events, &conditions).await.expect("recorded");
     lease.release().await;

@@ -70,12 +70,60 @@ pub fn apply(server: &mut ServerLive, change: &Change) {
                 server.databases.insert(to.clone(), live);
             }
         }
+        Change::RenameTenant { from, to, database, to_database, generation, roles } => {
+            rename(server, (from, to), (database, to_database), *generation, roles);
+        }
+        Change::Release { tenant, database } => release(server, tenant, database),
         Change::CloseToPublic { database } => server.public_databases.retain(|open| open != database),
         Change::DropDatabase { tenant, database } => {
             server.databases.remove(database);
             server.roles.retain(|_, role| role.mark.as_ref().is_none_or(|mark| mark.tenant != *tenant));
         }
     }
+}
+
+fn is_of(role: &RoleLive, tenant: &TenantId) -> bool {
+    role.mark.as_ref().is_some_and(|mark| mark.tenant == *tenant)
+}
+
+fn release(server: &mut ServerLive, tenant: &TenantId, database: &str) {
+    // Who was let in by name is a stranger without a mark.
+    let declared = |role: &RoleLive| is_of(role, tenant) && role.mark.iter().any(|mark| mark.role.is_some());
+    let let_in = server.roles.values().any(declared);
+    if let Some(live) = server.databases.get_mut(database).filter(|live| live.tenant.as_ref() == Some(tenant)) {
+        (live.tenant, live.public_connect) = (None, live.public_connect || let_in);
+    }
+    let roles = server.roles.values_mut();
+    roles.filter(|role| is_of(role, tenant)).for_each(|role| (role.mark, role.password_ours) = (None, false));
+}
+
+/// All of it or nothing, and nothing the second time.
+fn rename(
+    server: &mut ServerLive,
+    (from, to): (&TenantId, &TenantId),
+    (database, to_database): (&str, &str),
+    generation: u32,
+    roles: &[RoleName],
+) {
+    if let Some(live) = server.databases.remove(database) {
+        assert!(!server.databases.contains_key(to_database), "{database} is renamed onto {to_database}");
+        server.databases.insert(to_database.to_owned(), live);
+    }
+    let names: Vec<String> =
+        server.roles.iter().filter(|(_, role)| is_of(role, from)).map(|(name, _)| name.clone()).collect();
+    for name in names {
+        let mut role = server.roles.remove(&name).expect("listed");
+        let mark = role.mark.as_mut().expect("marked");
+        mark.tenant = to.clone();
+        let name = role_name(to, mark.role.as_ref());
+        if mark.role.as_ref().is_none_or(|name| roles.contains(name)) {
+            (mark.generation, role.password_ours) = (generation, true);
+        }
+        assert!(server.roles.insert(name.clone(), role).is_none(), "a role is renamed onto {name}");
+    }
+    with_database(server, to_database, |live| {
+        (live.owner, live.tenant, live.allow_connections) = (to.to_string(), Some(to.clone()), true);
+    });
 }
 
 fn fresh_role(tenant: &TenantId, role: Option<&RoleName>, generation: u32, limit: u32, login: bool) -> RoleLive {

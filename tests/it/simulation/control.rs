@@ -3,13 +3,15 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use ogelnates::operator::{Control, Error, Memory};
-use ogelnates::plan::{ControlLive, DeletionIntent, InstanceRecord, PendingDeletion, Placement};
+use ogelnates::plan::{ControlLive, DeletionIntent, GRACE_DAYS, InstanceRecord, PendingDeletion, Placement, Rename};
 use ogelnates::store::{Condition, ConditionStatus, Event, FleetRow, RunRecord};
 use ogelnates::tenancy::{Route, RouteState, TenantId};
+use tokio::time::Instant;
 
 use super::servers::Contents;
-use super::sim::Calls;
+use super::sim::{Calls, start};
 
 #[derive(Clone, Default)]
 pub struct Rows {
@@ -23,13 +25,18 @@ pub struct ControlModel {
     calls: Arc<Calls>,
     /// What routes must lead to.
     contents: Contents,
+    began: Instant,
     pub rows: RefCell<Rows>,
 }
 
 impl ControlModel {
     pub fn new(calls: Arc<Calls>, contents: Contents) -> ControlModel {
         let live = ControlLive { schema_version: 1, ..ControlLive::default() };
-        ControlModel { calls, contents, rows: RefCell::new(Rows { live, ..Rows::default() }) }
+        ControlModel { calls, contents, began: Instant::now(), rows: RefCell::new(Rows { live, ..Rows::default() }) }
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        start() + TimeDelta::from_std(self.began.elapsed()).expect("short")
     }
 
     pub fn know(&self, fleet: FleetRow) {
@@ -50,7 +57,8 @@ impl ControlModel {
     async fn loaded(&self) -> (Option<FleetRow>, ControlLive) {
         let read = || {
             let rows = self.rows.borrow();
-            let live = ControlLive { known: rows.fleet.is_some(), ..rows.live.clone() };
+            let mut live = ControlLive { known: rows.fleet.is_some(), ..rows.live.clone() };
+            live.deletions.values_mut().for_each(|row| row.due = row.due_at <= self.now());
             (rows.fleet.clone(), live)
         };
         self.calls.call(read).await
@@ -107,13 +115,26 @@ impl Control for ControlModel {
         self.write(|rows| rows.live.placements.extend(placements.iter().cloned())).await
     }
 
-    async fn publish_routes(&self, upserts: &[Route], removed: &[TenantId]) -> Result<Option<u64>, Error> {
+    async fn publish_routes(
+        &self,
+        upserts: &[Route],
+        removed: &[TenantId],
+        renames: &[(TenantId, TenantId)],
+    ) -> Result<Option<u64>, Error> {
         let mut version = None;
         let publish = |rows: &mut Rows| {
             upserts.iter().for_each(|route| self.assert_leads_somewhere(route));
             let before = rows.live.routes.clone();
             rows.live.routes.extend(upserts.iter().map(|route| (route.tenant.clone(), route.clone())));
             removed.iter().for_each(|tenant| drop(rows.live.routes.remove(tenant)));
+            for (former, own) in renames {
+                let route = &rows.live.routes[own];
+                let place = Placement { instance: route.instance.clone(), database: route.database.clone() };
+                rows.live.placements.remove(former);
+                rows.live.placements.insert(own.clone(), place);
+                rows.live.renames.insert(former.clone(), Rename { to: own.clone(), done: true });
+                rows.conditions.retain(|one| (one.kind.as_str(), one.name.as_str()) != ("tenant", former.as_str()));
+            }
             if rows.live.routes != before {
                 rows.live.routing_version += 1;
                 version = Some(rows.live.routing_version);
@@ -131,14 +152,34 @@ impl Control for ControlModel {
         self.write(|rows| drop(rows.live.routers.remove(name))).await
     }
 
+    async fn begin_rename(&self, former: &TenantId, to: &TenantId) -> Result<(), Error> {
+        let begin = |rows: &mut Rows| {
+            rows.live.renames.remove(to);
+            rows.live.renames.insert(former.clone(), Rename { to: to.clone(), done: false });
+            if let Some(route) = rows.live.routes.get_mut(former).filter(|route| route.state == RouteState::Active) {
+                route.state = RouteState::Suspended;
+                rows.live.routing_version += 1;
+            }
+        };
+        self.write(begin).await
+    }
+
+    async fn cancel_rename(&self, former: &TenantId) -> Result<(), Error> {
+        self.write(|rows| drop(rows.live.renames.remove(former))).await
+    }
+
     async fn start_deletion(&self, intent: &DeletionIntent) -> Result<(), Error> {
+        // By this database's clock, whatever the operator's says.
         let row = PendingDeletion {
             instance: intent.instance.clone(),
             renamed_to: intent.renamed_to.clone(),
-            due_at: intent.due_at,
+            due_at: self.now() + TimeDelta::days(GRACE_DAYS),
             due: false,
         };
-        self.write(|rows| drop(rows.live.deletions.insert(intent.tenant.clone(), row))).await
+        self.write(|rows| {
+            rows.live.deletions.entry(intent.tenant.clone()).or_insert(row);
+        })
+        .await
     }
 
     async fn finish_deletion(&self, tenant: &TenantId) -> Result<(), Error> {

@@ -2,7 +2,7 @@
 
 use ogelnates::manifest::Desired;
 use ogelnates::operator::Verdict;
-use ogelnates::plan::{HeldBy, render};
+use ogelnates::plan::{Consent, HeldBy, render};
 use ogelnates::tenancy::{RouteState, TenantId};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -10,24 +10,71 @@ use proptest::sample::Index;
 use super::laws::{bootstrapped, settle, simulate};
 use super::random_laws::{tenants_of, wishes, wishes_text};
 use super::safety_laws::run;
-use super::sim::{Kill, Sim, fleet, fleet_text, manifest};
+use super::sim::{Ended, Kill, Sim, fleet, fleet_text, manifest};
 
-const NAMES: [&str; 3] = ["acme", "beta", "corp"];
+pub const NAMES: [&str; 3] = ["acme", "beta", "corp"];
 
-fn id(name: &str) -> TenantId {
+pub fn id(name: &str) -> TenantId {
     TenantId::parse(name).expect("valid")
 }
 
 /// More lines in a tenant's `spec`.
-fn with(text: &str, tenant: &str, more: &str) -> String {
+pub fn with(text: &str, tenant: &str, more: &str) -> String {
     text.replace(&format!("name: {tenant} }}\nspec:\n"), &format!("name: {tenant} }}\nspec:\n  {more}\n"))
 }
 
-async fn settled(text: &str) -> Sim {
+pub async fn settled(text: &str) -> Sim {
     let desired = manifest(text);
     let sim = bootstrapped(&desired, false).await;
     settle(&sim, &desired, "first").await;
     sim
+}
+
+/// At no instant an active route leads to a database that is not there, or to a role that may not log in.
+pub fn assert_routes_lead_somewhere(sim: &Sim, context: &str) {
+    let (rows, contents) = (sim.control.rows.borrow(), sim.servers.contents.borrow());
+    for route in rows.live.routes.values().filter(|route| route.state == RouteState::Active) {
+        let leads = contents.values().any(|server| {
+            let open = server.databases.get(&route.database).is_some_and(|database| database.allow_connections);
+            let role = server.roles.get(route.tenant.as_str());
+            open && role.is_some_and(|role| role.can_login && (role.password_ours || role.mark.is_none()))
+        });
+        assert!(leads, "{context}: the route of {} leads nowhere", route.tenant);
+    }
+}
+
+/// From the settled world of `before` to that of `after`, killed before and after every single call: the end is always
+/// the same, and no data is lost on the way.
+pub async fn at_every_call(before: &str, after: &str, consent: impl Fn(&Sim) -> Consent) -> String {
+    let desired = manifest(after);
+    let sim = settled(before).await;
+    let (data, calls) = (databases(&sim), sim.calls_made());
+    let Ended::Done(done) = sim.reconcile_with(&desired, &consent(&sim), |_| true).await else { panic!("ends") };
+    assert_eq!(done.verdict, Verdict::Converged, "{:?}\n{}", done.report, render(&done.plan, true));
+    let calls = sim.calls_made() - calls;
+    settle(&sim, &desired, "undisturbed").await;
+    assert_eq!(databases(&sim), data, "databases come and go");
+    let wanted = sim.picture();
+    for n in 0..calls {
+        for kill in [Kill::Before(n), Kill::After(n)] {
+            let context = format!("{kill:?}");
+            let sim = settled(before).await;
+            sim.kill_at(kill);
+            let _ = sim.reconcile_with(&desired, &consent(&sim), |_| true).await;
+            sim.quiet();
+            assert_routes_lead_somewhere(&sim, &context);
+            assert_eq!(databases(&sim), data, "{context}");
+            let _ = sim.reconcile_with(&desired, &consent(&sim), |_| true).await;
+            settle(&sim, &desired, &context).await;
+            assert_eq!(sim.picture(), wanted, "{context}");
+        }
+    }
+    wanted
+}
+
+/// How many there are: a rename changes none of it, a deletion not before its time.
+pub fn databases(sim: &Sim) -> usize {
+    sim.servers.contents.borrow().values().map(|server| server.databases.len()).sum()
 }
 
 fn only(desired: &Desired, keep: impl Fn(&TenantId) -> bool) -> Desired {

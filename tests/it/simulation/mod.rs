@@ -6,6 +6,7 @@
 mod apply;
 mod by_hand;
 mod control;
+mod deletion_laws;
 mod laws;
 mod life_laws;
 mod offline_laws;
@@ -13,6 +14,7 @@ mod pages;
 mod pair_laws;
 mod plan_laws;
 mod random_laws;
+mod rename_laws;
 mod safety_laws;
 mod servers;
 mod sim;

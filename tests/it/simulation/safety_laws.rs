@@ -1,12 +1,10 @@
 //! What no run may ever do, and what it must say instead.
 
-use std::collections::BTreeMap;
-
 use chrono::TimeDelta;
 use ogelnates::local::world::{Fault, Plan, Rule};
 use ogelnates::operator::{Error, Outcome, Verdict};
 use ogelnates::plan::{Code, Consent, ReasonCode, Step, Symbol};
-use ogelnates::tenancy::{Credential, RouteState, TenantId};
+use ogelnates::tenancy::{Credential, TenantId};
 use serde_json::json;
 
 use super::laws::{bootstrapped, settle, simulate};
@@ -86,60 +84,6 @@ pub fn absent(text: &str, tenant: &str) -> String {
     text.replace(&format!("name: {tenant} }}\nspec:\n"), &with)
 }
 
-#[test]
-fn data_goes_only_with_both_keys_and_after_its_grace_time() {
-    simulate(async || {
-        let names = ["acme", "beta", "corp"];
-        let sim = bootstrapped(&fleet(&names), false).await;
-        settle(&sim, &fleet(&names), "first").await;
-        let gone = manifest(&absent(&fleet_text(&names), "acme"));
-        let done = run(&sim, &gone).await;
-        assert_eq!((done.plan.refused[0].code, done.verdict), (Code::KeyMissing, Verdict::Refused));
-        assert!(sim.servers.with("shared-1", |server| server.databases.contains_key("acme")));
-
-        let acme = TenantId::parse("acme").expect("valid");
-        let stale = Consent {
-            deletions: BTreeMap::from([(acme.clone(), sim.now().date_naive() - TimeDelta::days(2))]),
-            ..Consent::default()
-        };
-        let Ended::Done(done) = sim.reconcile_with(&gone, &stale, |_| true).await else { panic!("ends") };
-        assert_eq!(done.plan.refused[0].code, Code::KeyMissing, "a key of the day before yesterday");
-
-        let today =
-            Consent { deletions: BTreeMap::from([(acme.clone(), sim.now().date_naive())]), ..Consent::default() };
-        let Ended::Done(done) = sim.reconcile_with(&gone, &today, |_| true).await else { panic!("ends") };
-        assert_eq!(done.verdict, Verdict::Converged, "{:?}", done.report);
-        let kept = |server: &mut ogelnates::plan::ServerLive| {
-            server.databases.keys().any(|name| name.starts_with("zz_deleted_"))
-        };
-        assert!(sim.servers.with("shared-1", kept), "renamed and kept");
-        assert_eq!(sim.control.rows.borrow().live.routes[&acme].state, RouteState::Retired);
-        assert!(run(&sim, &gone).await.plan.is_empty(), "waits for its grace time");
-
-        sim.control.rows.borrow_mut().live.deletions.get_mut(&acme).expect("pending").due = true;
-        let done = run(&sim, &gone).await;
-        assert_eq!(done.verdict, Verdict::Converged, "{:?}", done.report);
-        assert!(!sim.servers.with("shared-1", kept), "dropped");
-        assert!(!sim.control.rows.borrow().live.routes.contains_key(&acme));
-        assert!(run(&sim, &gone).await.plan.is_empty());
-    });
-}
-
-#[test]
-fn a_deletion_in_its_grace_time_is_undone_by_the_manifest() {
-    simulate(async || {
-        let names = ["acme", "beta", "corp"];
-        let sim = bootstrapped(&fleet(&names), false).await;
-        settle(&sim, &fleet(&names), "first").await;
-        let (wanted, acme) = (sim.picture(), TenantId::parse("acme").expect("valid"));
-        let today = Consent { deletions: BTreeMap::from([(acme, sim.now().date_naive())]), ..Consent::default() };
-        let gone = manifest(&absent(&fleet_text(&names), "acme"));
-        let Ended::Done(_) = sim.reconcile_with(&gone, &today, |_| true).await else { panic!("ends") };
-        settle(&sim, &fleet(&names), "undone").await;
-        assert_eq!(sim.picture(), wanted);
-    });
-}
-
 /// Property 29.
 #[test]
 fn too_many_removals_stop_the_whole_run() {
@@ -168,18 +112,6 @@ fn another_pool_is_a_move_and_refused() {
         let done = run(&sim, &manifest(&text)).await;
         assert_eq!((done.plan.refused[0].code, done.verdict), (Code::Move, Verdict::Refused));
         assert!(done.plan.actions.is_empty(), "{:?}", done.plan.actions);
-    });
-}
-
-#[test]
-fn a_rename_makes_no_empty_database_beside_the_old_one() {
-    simulate(async || {
-        let sim = bootstrapped(&fleet(&["acme", "beta"]), false).await;
-        settle(&sim, &fleet(&["acme", "beta"]), "first").await;
-        let text = fleet_text(&["acme", "beta"]).replace("name: acme }", "name: acme2, renamedFrom: acme }");
-        let done = run(&sim, &manifest(&text)).await;
-        assert_eq!((done.plan.refused[0].code, done.plan.actions.len()), (Code::NotBuilt, 0));
-        assert!(!sim.servers.with("shared-1", |server| server.databases.contains_key("acme2")));
     });
 }
 
