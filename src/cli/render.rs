@@ -30,8 +30,8 @@ fn style(line: &str) -> Option<Style> {
         "~" => AnsiColor::Yellow,
         "-" | "refused" | "blocked" | "limit" => AnsiColor::Red,
         "!" | "warning" => AnsiColor::Magenta,
-        "?" | "partial" => AnsiColor::Cyan,
-        "=" | "paused" => AnsiColor::Blue,
+        "?" | "partial" | ">" => AnsiColor::Cyan,
+        "=" | "paused" | "suspended" => AnsiColor::Blue,
         _ => return None,
     };
     Some(Style::new().fg_color(Some(colour.into())))

@@ -70,6 +70,7 @@ fn event(action: &Action, outcome: &Outcome) -> Event {
         (_, Outcome::Skipped) => "Skipped",
         ("+", Outcome::Done) => "Created",
         ("-", Outcome::Done) => "Removed",
+        (">", Outcome::Done) => "Renamed",
         ("!", Outcome::Done) => "DriftCorrected",
         (_, Outcome::Done) => "Updated",
     };

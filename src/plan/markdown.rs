@@ -10,8 +10,13 @@ use super::text::{group_lines, groups, guard_text, held_text, price_line, render
 
 /// Blocks of at most this many changes are open.
 const OPEN_MAX: usize = 20;
-const SYMBOLS: [(Symbol, &str); 4] =
-    [(Symbol::Create, "create"), (Symbol::Update, "update"), (Symbol::Delete, "delete"), (Symbol::Drift, "put back")];
+const SYMBOLS: [(Symbol, &str); 5] = [
+    (Symbol::Create, "create"),
+    (Symbol::Update, "update"),
+    (Symbol::Move, "rename"),
+    (Symbol::Delete, "delete"),
+    (Symbol::Drift, "put back"),
+];
 
 /// `verb` is the command whose result it is; `verbose` lists what else would be collapsed.
 pub fn page(plan: &Plan, verb: &str, verbose: bool) -> Page {

@@ -91,20 +91,7 @@ pub fn plan(desired: &Desired, live: &Live, consent: &Consent) -> Plan {
 fn decide(mut draft: Draft<'_>) -> Plan {
     let (desired, live) = (draft.desired, draft.live);
     let (mut remembered, renamed) = (place::remembered(live), renamed::found(live));
-    for (tenant, pending) in &draft.deletions {
-        let place = Placement { instance: pending.instance.clone(), database: tenant.to_string() };
-        remembered.entry(tenant.clone()).or_insert_with(|| vec![place]);
-    }
-    let (formers, refused) = rename::resolve(desired, live, &mut remembered);
-    let not_renamed: BTreeSet<String> = refused.iter().map(|problem| problem.address.clone()).collect();
-    draft.formers = formers;
-    for problem in refused {
-        let tenant = problem.address.strip_prefix("tenant/").and_then(|name| TenantId::parse(name).ok());
-        let tenant = tenant.and_then(|name| desired.tenants.get(&name));
-        if tenant.is_none_or(|tenant| !draft.is_paused(tenant.paused)) {
-            draft.refuse(problem);
-        }
-    }
+    let not_renamed = settle_names(&mut draft, &mut remembered);
     let mut placer = placer(desired, live);
     for (tenant, places) in &remembered {
         if let [place] = &places[..] {
@@ -161,6 +148,27 @@ fn decide(mut draft: Draft<'_>) -> Plan {
     removals::guard(&mut draft);
     preflight::plan(&mut draft, &places);
     finish(draft.plan)
+}
+
+/// Puts deleted and renamed tenants' places under the names they are wanted by. Answers the addresses of those that must not
+/// be renamed.
+fn settle_names(draft: &mut Draft<'_>, remembered: &mut rename::Places) -> BTreeSet<String> {
+    let (desired, live) = (draft.desired, draft.live);
+    for (tenant, pending) in &draft.deletions {
+        let place = Placement { instance: pending.instance.clone(), database: tenant.to_string() };
+        remembered.entry(tenant.clone()).or_insert_with(|| vec![place]);
+    }
+    let (formers, refused) = rename::resolve(desired, live, remembered);
+    let not_renamed: BTreeSet<String> = refused.iter().map(|problem| problem.address.clone()).collect();
+    draft.formers = formers;
+    for problem in refused {
+        let tenant = problem.address.strip_prefix("tenant/").and_then(|name| TenantId::parse(name).ok());
+        let tenant = tenant.and_then(|name| desired.tenants.get(&name));
+        if tenant.is_none_or(|tenant| !draft.is_paused(tenant.paused)) {
+            draft.refuse(problem);
+        }
+    }
+    not_renamed
 }
 
 fn place_of(tenant: &Tenant, remembered: &[super::live::Placement], placer: &mut Placer<'_>) -> Place {
