@@ -118,6 +118,8 @@ fn what_may_not_be_read_or_is_no_file_is_an_error() {
     if fs::read_dir(&closed).is_err() {
         assert_eq!(codes(&[folder.path().to_owned()]), [Code::Unreadable]);
     }
+    // Else nobody but root could remove it.
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).expect("permissions");
     assert_eq!(codes(&[PathBuf::from("/dev/null")]), [Code::Unreadable]);
 }
 
