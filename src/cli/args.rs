@@ -53,6 +53,10 @@ pub enum Command {
     Status(super::status::StatusArgs),
     /// Show what happened
     Events(EventsArgs),
+    /// Ask for new passwords of a tenant, in its manifest
+    Rotate(super::rotate::RotateArgs),
+    /// Look at everything a run depends on, and say what to do where it is not well
+    Doctor(super::doctor::DoctorArgs),
     /// Show who may write, or take that from a run that is stuck
     Lease(super::lease::LeaseArgs),
     /// List and show tenants, and connect as one

@@ -48,6 +48,9 @@ codes! {
     Psql = 3015, "psql cannot be started",
         "`o7s tenant connect` hands over to Postgres' own client, which is not installed or cannot be run. Install it \
          (package postgresql-client), or give another client the URL of `o7s tenant url`.";
+    NotRotated = 3016, "a generation that was not written",
+        "`o7s rotate` writes one number into the tenant's manifest. It has a later generation already, or it is laid out \
+         in a way that cannot be edited safely: set `spec.credentials.generation` by hand.";
 }
 
 /// The codes of one kind, with a heading for people.

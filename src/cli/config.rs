@@ -63,20 +63,41 @@ fn var(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.trim().is_empty())
 }
 
-pub fn from_environment() -> Result<Config, Error> {
+/// The same, each part for itself: for a command that goes on without those that are missing.
+pub struct Parts {
+    pub token: Result<Token, Error>,
+    pub keys: Result<Keyring, Error>,
+    pub railway_url: String,
+    pub database_url: Option<Secret>,
+    pub own_environment: Option<String>,
+}
+
+impl Parts {
+    /// The first problem is the one that is told.
+    pub fn complete(self) -> Result<Config, Error> {
+        let Parts { token, keys, railway_url, database_url, own_environment } = self;
+        Ok(Config { railway_url, token: token?, keys: keys?, database_url, own_environment })
+    }
+}
+
+pub fn parts() -> Parts {
     let token = match (var("RAILWAY_TOKEN"), var("RAILWAY_API_TOKEN")) {
-        (Some(token), _) => Token::Project(Secret::new(token)),
-        (None, Some(token)) => Token::Api(Secret::new(token)),
-        (None, None) => return Err(Error::NoToken),
+        (Some(token), _) => Ok(Token::Project(Secret::new(token))),
+        (None, Some(token)) => Ok(Token::Api(Secret::new(token))),
+        (None, None) => Err(Error::NoToken),
     };
-    let master = Secret::new(var("O7S_MASTER_KEY").ok_or(Error::NoKey)?);
-    Ok(Config {
-        railway_url: var("O7S_RAILWAY_URL").unwrap_or_else(|| RAILWAY_URL.to_owned()),
+    let master = var("O7S_MASTER_KEY").map(Secret::new).ok_or(Error::NoKey);
+    Parts {
         token,
-        keys: Keyring::new(&master)?,
+        keys: master.and_then(|master| Ok(Keyring::new(&master)?)),
+        railway_url: var("O7S_RAILWAY_URL").unwrap_or_else(|| RAILWAY_URL.to_owned()),
         database_url: var("O7S_DATABASE_URL").map(Secret::new),
         own_environment: var("RAILWAY_ENVIRONMENT_ID"),
-    })
+    }
+}
+
+pub fn from_environment() -> Result<Config, Error> {
+    parts().complete()
 }
 
 /// Where GitHub Actions wants a step's summary and outputs; nothing outside of it.

@@ -7,6 +7,7 @@ mod bootstrap;
 pub mod codes;
 mod config;
 mod diff;
+mod doctor;
 mod events;
 mod explain;
 mod github;
@@ -24,6 +25,7 @@ mod ran;
 mod reconcile;
 mod render;
 mod report;
+mod rotate;
 mod schema;
 mod session;
 mod shell;
@@ -98,6 +100,8 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Observe(args) => asynchronous(observe::run(args)),
         Command::Reconcile(args) => asynchronous(reconcile::run(args)),
         Command::Status(args) => asynchronous(status::run(args)),
+        Command::Rotate(args) => rotate::run(&args),
+        Command::Doctor(args) => asynchronous(doctor::run(args)),
         Command::Lease(args) => asynchronous(lease::run(args)),
         Command::Tenant(args) => asynchronous(tenant::run(args)),
         Command::Events(args) => asynchronous(events::run(args)),

@@ -56,6 +56,8 @@ pub enum Failure {
     NotMade { object: String },
     #[error("the lease of epoch {epoch} changed hands meanwhile")]
     ChangedHands { epoch: u64 },
+    #[error("nothing was written: {reason}")]
+    NotRotated { reason: String },
     #[error("psql cannot be started: {source}")]
     Psql { source: io::Error },
     #[error("not overwritten: {} there already", there(.paths))]
@@ -106,6 +108,7 @@ impl Failure {
             Failure::Unknown { .. } => Code::Unknown.into(),
             Failure::NotMade { .. } => Code::NotMade.into(),
             Failure::ChangedHands { .. } => Code::ChangedHands.into(),
+            Failure::NotRotated { .. } => Code::NotRotated.into(),
             Failure::Psql { .. } => Code::Psql.into(),
             Failure::Io(_) => Code::Io.into(),
         }
@@ -131,6 +134,9 @@ impl Failure {
                 "no manifest declares it and the control database has none: o7s status lists what there is".into()
             }
             Failure::NotMade { .. } => "make it: o7s reconcile --once".into(),
+            Failure::NotRotated { .. } => {
+                "set spec.credentials.generation in the manifest by hand; it only grows".into()
+            }
             Failure::ChangedHands { .. } => "look again: o7s lease show".into(),
             Failure::Psql { .. } => {
                 "install Postgres' client (package postgresql-client), or give another client o7s tenant url".into()
@@ -154,7 +160,10 @@ impl Failure {
             Failure::Local(_) => 1,
             Failure::OfFleet { failure, .. } => failure.exit_code(),
             Failure::Stopped { exit_code } => *exit_code,
-            Failure::OtherFleet { .. } | Failure::Exists { .. } | Failure::ChangedHands { .. } => 4,
+            Failure::OtherFleet { .. }
+            | Failure::Exists { .. }
+            | Failure::ChangedHands { .. }
+            | Failure::NotRotated { .. } => 4,
             Failure::File { .. } | Failure::OpenFile { .. } => 65,
             Failure::Usage(_) | Failure::Unknown { .. } => 64,
             Failure::NotMade { .. } | Failure::Psql { .. } | Failure::Write { .. } | Failure::Io(_) => 1,

@@ -14,7 +14,7 @@ use crate::operator::{Door, Instances, Search, Timing, control_url};
 use crate::plan::{ControlLive, RailwayLive};
 use crate::railway::{Client, ClientConfig, HttpTransport};
 use crate::store::{Error as StoreError, FleetRow, Store};
-use crate::tenancy::{EnvironmentId, FleetUid, ProjectId};
+use crate::tenancy::{EnvironmentId, FleetUid, Keyring, ProjectId};
 
 const CONNECT: Duration = Duration::from_secs(10);
 /// `CREATE DATABASE` copies files: more at once than this only wait for each other.
@@ -142,13 +142,12 @@ impl Session {
     }
 
     pub fn servers(&self) -> Instances<'_> {
-        Instances {
-            keys: &self.config.keys,
-            fleet: self.fleet.clone(),
-            deadline: CONNECT,
-            parallel: SERVER_CONNECTIONS,
-        }
+        servers(&self.config.keys, &self.fleet)
     }
+}
+
+pub fn servers<'a>(keys: &'a Keyring, fleet: &FleetUid) -> Instances<'a> {
+    Instances { keys, fleet: fleet.clone(), deadline: CONNECT, parallel: SERVER_CONNECTIONS }
 }
 
 pub fn now() -> DateTime<Utc> {

@@ -54,7 +54,7 @@ struct OneArgs {
 }
 
 /// `acme`, or `tenant/acme` as other commands write it.
-fn tenant_name(text: &str) -> Result<TenantId, String> {
+pub fn tenant_name(text: &str) -> Result<TenantId, String> {
     TenantId::parse(text.strip_prefix("tenant/").unwrap_or(text)).map_err(|error| format!("the name {error}"))
 }
 

@@ -10,6 +10,7 @@ mod check_router;
 mod check_tenant;
 mod check_tier;
 mod code;
+mod edit;
 mod error;
 mod explain;
 mod head;
@@ -27,6 +28,7 @@ mod yaml;
 
 pub use check::{load, load_beside};
 pub use code::Code;
+pub use edit::with_generation;
 pub use error::{Problem, ProblemView, Problems};
 pub use explain::{Explained, ExplainedKey, NotExplained, Takes, explain};
 pub use head::API_VERSION;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::error::Error;
 use crate::manifest::Fleet;
 use crate::plan::{Deployment, Ownership, RailwayLive};
-use crate::railway::{Client, FoundProject};
+use crate::railway::{Client, Found, FoundProject};
 use crate::store;
 use crate::tenancy::{CONTROL_SERVICE, Endpoint, EnvironmentId, FleetUid, Keyring, ProjectId};
 
@@ -54,7 +54,11 @@ impl Search<'_> {
 
     /// One request.
     pub async fn place(&self) -> Result<(ProjectId, EnvironmentId), Error> {
-        let found = self.railway.find_existing(&self.fleet.project, &self.fleet.environment).await?;
+        self.chosen(&self.railway.find_existing(&self.fleet.project, &self.fleet.environment).await?)
+    }
+
+    /// The fleet's place among what a token sees.
+    pub fn chosen(&self, found: &Found) -> Result<(ProjectId, EnvironmentId), Error> {
         match choose(&found.projects, self.fleet)? {
             Some((project, Some(environment))) => Ok((project, environment)),
             _ => Err(Error::NotBootstrapped {
@@ -68,6 +72,16 @@ impl Search<'_> {
     pub async fn control(&self) -> Result<FoundControl, Error> {
         let (project, environment) = self.place().await?;
         let live = self.railway.read_live(&project, &environment, self.keys, &self.uid()).await?;
+        let endpoint = self.endpoint((&project, &environment), &live).await?;
+        Ok(FoundControl { project, environment, live, endpoint })
+    }
+
+    /// Of the control database, in a project that was just read; one request.
+    pub async fn endpoint(
+        &self,
+        (project, environment): (&ProjectId, &EnvironmentId),
+        live: &RailwayLive,
+    ) -> Result<Endpoint, Error> {
         let lacks = |what: &str| Error::NoControl {
             project: self.fleet.project.clone(),
             environment: self.fleet.environment.clone(),
@@ -78,10 +92,9 @@ impl Search<'_> {
             return Err(Error::ForeignControl { name: CONTROL_SERVICE.to_owned() });
         }
         let ids = std::slice::from_ref(&service.id);
-        let entry = self.railway.read_endpoints(&project, &environment, ids).await?.into_iter().next();
+        let entry = self.railway.read_endpoints(project, environment, ids).await?.into_iter().next();
         let endpoint = entry.and_then(|entry| entry.of_postgres(CONTROL_SERVICE));
-        let endpoint = endpoint.ok_or_else(|| lacks("service `o7s-control` has no TCP proxy yet"))?;
-        Ok(FoundControl { project, environment, live, endpoint })
+        endpoint.ok_or_else(|| lacks("service `o7s-control` has no TCP proxy yet"))
     }
 
     /// A control database that does not answer was never made, or is down: Railway knows. When it cannot be asked

@@ -2,7 +2,7 @@
 //!
 //! Decides nothing that `plan` could decide, and never touches what a plan does not name.
 //! Read: reconcile (a run in one page), observe, apply (the waves), then services, volumes, configure and ready (how an
-//! instance comes to be), databases, find, bootstrap, watch, leading; status and measure (what people are told); world says what
+//! instance comes to be), databases, find, bootstrap, watch, leading; status, measure and doctor (what people are told); world says what
 //! a run needs of the outside.
 
 mod apply;
@@ -10,6 +10,7 @@ mod bootstrap;
 mod code;
 mod configure;
 mod databases;
+pub mod doctor;
 mod error;
 mod find;
 mod leading;
@@ -29,6 +30,7 @@ mod world;
 pub use apply::apply;
 pub use bootstrap::{Bootstrapped, Ground, bootstrap, control_url};
 pub use code::Code;
+pub use doctor::{Finding, Level};
 pub use error::{Error, store_exit_code};
 pub use find::{FoundControl, Search};
 pub use leading::{Leading, Look, TRUSTED_FOR};

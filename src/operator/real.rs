@@ -116,7 +116,7 @@ pub(super) fn failure(error: &postgres::Error) -> ServerFailure {
 }
 
 /// An error and its causes on one line.
-fn explain(error: &dyn std::error::Error) -> String {
+pub(super) fn explain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -204,6 +204,11 @@ pub fn allowance(response: &HttpResponse, wall: DateTime<Utc>) -> Option<Allowan
     })
 }
 
+/// The answering clock's time.
+pub fn told_date(response: &HttpResponse) -> Option<DateTime<Utc>> {
+    response.header("date").and_then(date)
+}
+
 /// How long a 429 asks to wait.
 fn told_when(response: &HttpResponse, wall: DateTime<Utc>) -> Option<Duration> {
     let told = response.header("retry-after").or_else(|| response.header("x-ratelimit-reset"))?;

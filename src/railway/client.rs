@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable as _};
+use chrono::{DateTime, Utc};
 use graphql_client::GraphQLQuery;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -110,6 +111,19 @@ pub struct Client {
     budget: Mutex<Budget>,
     jitter: Jitter,
     requests: Mutex<Requests>,
+    heard: Mutex<Option<Heard>>,
+}
+
+/// What the headers of the newest answer said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// By our own clock.
+    pub at: DateTime<Utc>,
+    /// By Railway's, in whole seconds.
+    pub date: Option<DateTime<Utc>>,
+    /// Requests an hour, and how many of them are left.
+    pub limit: Option<u64>,
+    pub remaining: Option<u64>,
 }
 
 /// One request's body, ready to send as often as needed.
@@ -141,7 +155,18 @@ impl Call {
 impl Client {
     pub fn new(config: ClientConfig, transport: Arc<dyn Transport>) -> Client {
         let jitter = Jitter::new(config.seed);
-        Client { config, transport, budget: Mutex::new(Budget::new()), jitter, requests: Mutex::default() }
+        Client {
+            config,
+            transport,
+            budget: Mutex::new(Budget::new()),
+            jitter,
+            requests: Mutex::default(),
+            heard: Mutex::default(),
+        }
+    }
+
+    pub fn heard(&self) -> Option<Heard> {
+        lock(&self.heard).clone()
     }
 
     pub fn requests(&self) -> Requests {
@@ -252,8 +277,15 @@ impl Client {
         let wall = chrono::Utc::now();
         let read = asked.read(response, wall);
         let now = Instant::now();
+        let told = answer::allowance(response, wall);
+        *lock(&self.heard) = Some(Heard {
+            at: wall,
+            date: answer::told_date(response),
+            limit: told.and_then(|told| told.limit),
+            remaining: told.map(|told| told.remaining),
+        });
         let mut budget = lock(&self.budget);
-        if let Some(allowance) = answer::allowance(response, wall) {
+        if let Some(allowance) = told {
             budget.learn(now, allowance);
         }
         match read.as_ref().err().map(|failure| &failure.error) {

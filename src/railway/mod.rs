@@ -37,13 +37,13 @@ mod transport;
 #[cfg(test)]
 mod transport_tests;
 
-pub use client::{Client, ClientConfig, Requests, Token};
+pub use client::{Client, ClientConfig, Heard, Requests, Token};
 pub use code::Code;
 pub use create::{BATCH_MAX, NewService, NewVolume};
 pub use error::{BatchFailure, Error};
 pub use limits::plan_limits;
 pub use patch::{Patch, ServicePatch, VolumePatch};
-pub use project::{Found, FoundProject};
+pub use project::{Found, FoundProject, Reach};
 pub use transport::{HttpRequest, HttpResponse, HttpTransport, Transport, TransportError};
 
 /// How we present ourselves to Railway.

@@ -12,9 +12,21 @@ use crate::tenancy::{EnvironmentId, ProjectId};
 /// Of 500 projects each.
 const PAGES_MAX: usize = 20;
 
+/// How far a token reaches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// All workspaces of a person.
+    #[default]
+    Account,
+    Workspace,
+    /// A project token: one environment of one project.
+    Environment,
+}
+
 /// What a token can see of one name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Found {
+    pub reach: Reach,
     /// Id and name of the workspace: the one with the only match, else the only one the token has; `None` if that does
     /// not settle it.
     pub workspace: Option<(String, String)>,
@@ -125,7 +137,8 @@ impl Client {
             workspace: bound.project.workspace_id,
             environments: vec![(environment_id(operation, &bound.environment.id)?, bound.environment.name)],
         };
-        Ok(Found { workspaces: workspace.iter().cloned().collect(), workspace, projects: vec![only] })
+        let workspaces = workspace.iter().cloned().collect();
+        Ok(Found { reach: Reach::Environment, workspaces, workspace, projects: vec![only] })
     }
 
     async fn find_in_account(&self, answer: find_project::ResponseData, project: &str) -> Result<Found, Error> {
@@ -142,7 +155,7 @@ impl Client {
         let variables = find_project_by_workspace_token::Variables {};
         let answer = self.read::<FindProjectByWorkspaceToken>(variables).await?;
         let workspaces = answer.api_token.workspaces.into_iter().map(|workspace| (workspace.id, workspace.name));
-        let mut found = Found { workspaces: workspaces.collect(), ..Found::default() };
+        let mut found = Found { reach: Reach::Workspace, workspaces: workspaces.collect(), ..Found::default() };
         found.take(&mut page!(find_project_by_workspace_token, answer.projects), project)?;
         if found.projects.is_empty() {
             // A project that is missing here would be made a second time, so each workspace is asked by its id too.

@@ -1,6 +1,6 @@
 //! The control database: placements, instances, the routing table, status, events, and the lease that says who may
 //! write them. All its SQL is here, and no SQL leaves. Never talks to Railway or to a tenant's database.
-//! Read: connect, migrate, load, lease, holder, then what is written under a lease: remember, routes, record.
+//! Read: connect, migrate, load, lease, holder, then what is written under a lease: remember, routes, record; server.
 
 mod code;
 mod connect;
@@ -12,6 +12,7 @@ mod migrate;
 mod record;
 mod remember;
 mod routes;
+mod server;
 
 pub use code::Code;
 pub use connect::Store;
@@ -24,3 +25,4 @@ pub use record::{
     Condition, ConditionStatus, ConditionType, Event, EventFilter, Outcome, RunRecord, StoredCondition, StoredEvent,
 };
 pub use routes::ROUTES_CHANNEL;
+pub use server::ControlServer;

@@ -153,3 +153,71 @@ async fn a_killed_leader_is_followed_within_the_time_to_live() {
     assert_ne!(code(&next), 6, "{}", text(&next.stderr));
     fleet.settle();
 }
+
+#[tokio::test]
+async fn a_rotation_is_written_into_the_manifest_and_carried_out_by_the_next_run() {
+    let fleet = Fleet::bootstrapped();
+    fleet.settle();
+    let path = fleet.manifests.path().join("acme.yaml");
+    let before = std::fs::read_to_string(&path).expect("readable");
+    let rotated = json(&fleet.o7s(&["rotate", "tenant/acme", "--format", "json"]));
+    assert_eq!((&rotated["from"], &rotated["to"]), (&1.into(), &2.into()), "{rotated}");
+    let after = std::fs::read_to_string(&path).expect("readable");
+    assert_eq!(after.replace("  credentials: { generation: 2 }\n", ""), before);
+    for _ in 0..2 {
+        assert_eq!(code(&fleet.o7s(&["rotate", "tenant/acme", "--generation", "2"])), 0, "repeats harmlessly");
+    }
+    assert_eq!(std::fs::read_to_string(&path).expect("readable"), after);
+    assert_eq!(code(&fleet.o7s(&["rotate", "tenant/acme", "--generation", "1"])), 4);
+    assert_eq!(code(&fleet.o7s(&["rotate", "tenant/nope"])), 64);
+    fleet.settle();
+    fleet.login("acme", 2).await.expect("the new password");
+    fleet.login("acme", 1).await.expect_err("the old password");
+}
+
+#[test]
+fn the_doctor_finds_what_is_wrong_and_goes_on_without_what_is_missing() {
+    let fleet = Fleet::bootstrapped();
+    fleet.settle();
+    let level = |report: &Value, part: &str| {
+        let all = report["findings"].as_array().expect("findings").iter();
+        let found = all.clone().find(|one| one["part"] == part).unwrap_or_else(|| panic!("{part} in {report}"));
+        found["level"].as_str().expect("a level").to_owned()
+    };
+    let asked = |change: &dyn Fn(&mut std::process::Command)| {
+        let mut command = fleet.command(&["doctor", "--format", "json"]);
+        change(&mut command);
+        let done = command.stdin(Stdio::null()).output().expect("runs");
+        (code(&done), json(&done))
+    };
+    let (well, report) = asked(&|_| {});
+    assert_eq!(well, 0, "{report}");
+    let parts =
+        ["manifests", "token", "plan", "volumes", "clock", "control database", "database clock", "master key"];
+    for part in parts.into_iter().chain(["instance/shared-1", "instance/own-1"]) {
+        assert_eq!(level(&report, part), "ok", "{part}: {report}");
+    }
+    assert_eq!(report["requests"], 2, "{report}");
+
+    let (failed, report) = asked(&|command| drop(command.env_remove("RAILWAY_API_TOKEN")));
+    assert_eq!(
+        (failed, level(&report, "token"), level(&report, "control database")),
+        (1, "fail".into(), "ok".into())
+    );
+    let (failed, report) = asked(&|command| drop(command.env_remove("O7S_MASTER_KEY")));
+    assert_eq!(
+        (failed, level(&report, "master key"), level(&report, "control database")),
+        (1, "fail".into(), "ok".into())
+    );
+    let other = "another-key-another-key-another-key";
+    let (failed, report) = asked(&|command| drop(command.env("O7S_MASTER_KEY", other)));
+    assert_eq!((failed, level(&report, "master key")), (1, "fail".into()), "{report}");
+    let nowhere = "postgresql://postgres:x@127.0.0.1:1/railway";
+    let (failed, report) = asked(&|command| drop(command.env("O7S_DATABASE_URL", nowhere)));
+    assert_eq!(
+        (failed, level(&report, "control database"), level(&report, "token")),
+        (1, "fail".into(), "ok".into())
+    );
+    let (well, report) = asked(&|command| drop(command.env_remove("O7S_DATABASE_URL")));
+    assert_eq!((well, level(&report, "control database")), (0, "ok".into()), "{report}");
+}
