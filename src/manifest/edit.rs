@@ -50,6 +50,9 @@ fn insert(lines: &mut Vec<String>, spec: usize, generation: u32) -> Option<()> {
     }
     let first =
         lines[spec + 1..].iter().find(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'))?;
+    if first.trim_start().starts_with('{') {
+        return None;
+    }
     let indent = first[..first.len() - first.trim_start().len()].to_owned();
     let line_end = if lines[spec].ends_with("\r\n") { "\r\n" } else { "\n" };
     let entry = format!("{indent}credentials: {{ {KEY}: {generation} }}{line_end}");

@@ -199,25 +199,35 @@ fn the_doctor_finds_what_is_wrong_and_goes_on_without_what_is_missing() {
     }
     assert_eq!(report["requests"], 2, "{report}");
 
-    let (failed, report) = asked(&|command| drop(command.env_remove("RAILWAY_API_TOKEN")));
+    let (failed, report) = asked(&|command| {
+        command.env_remove("RAILWAY_API_TOKEN");
+    });
     assert_eq!(
         (failed, level(&report, "token"), level(&report, "control database")),
         (1, "fail".into(), "ok".into())
     );
-    let (failed, report) = asked(&|command| drop(command.env_remove("O7S_MASTER_KEY")));
+    let (failed, report) = asked(&|command| {
+        command.env_remove("O7S_MASTER_KEY");
+    });
     assert_eq!(
         (failed, level(&report, "master key"), level(&report, "control database")),
         (1, "fail".into(), "ok".into())
     );
     let other = "another-key-another-key-another-key";
-    let (failed, report) = asked(&|command| drop(command.env("O7S_MASTER_KEY", other)));
+    let (failed, report) = asked(&|command| {
+        command.env("O7S_MASTER_KEY", other);
+    });
     assert_eq!((failed, level(&report, "master key")), (1, "fail".into()), "{report}");
     let nowhere = "postgresql://postgres:x@127.0.0.1:1/railway";
-    let (failed, report) = asked(&|command| drop(command.env("O7S_DATABASE_URL", nowhere)));
+    let (failed, report) = asked(&|command| {
+        command.env("O7S_DATABASE_URL", nowhere);
+    });
     assert_eq!(
         (failed, level(&report, "control database"), level(&report, "token")),
         (1, "fail".into(), "ok".into())
     );
-    let (well, report) = asked(&|command| drop(command.env_remove("O7S_DATABASE_URL")));
+    let (well, report) = asked(&|command| {
+        command.env_remove("O7S_DATABASE_URL");
+    });
     assert_eq!((well, level(&report, "control database")), (0, "ok".into()), "{report}");
 }
