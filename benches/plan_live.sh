@@ -4,9 +4,10 @@
 # measured. Usage: benches/plan_live.sh [N...]; writes only into a temporary folder.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-cargo build --locked --release --bin o7s --example generate_fleet
+cargo build --locked --release --bin o7s
+cargo build --locked --example generate_fleet
 o7s=$PWD/target/release/o7s
-generate=$PWD/target/release/examples/generate_fleet
+generate=$PWD/target/debug/examples/generate_fleet
 export NO_COLOR=1 CHECKPOINT_DISABLE=1 TF_CLI_CONFIG_FILE=/dev/null
 dir=$(mktemp -d "${TMPDIR:-/tmp}/o7s-plan-live.XXXXXX")
 trap 'rm -rf "$dir"' EXIT
