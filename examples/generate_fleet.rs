@@ -210,6 +210,7 @@ fn make_instance(live: &mut Live, step: &InstanceStep) -> Result<(), Box<dyn Err
         name: spec.name.clone(),
         created_at: moment(),
         owner: Ownership::Ours,
+        adopted: false,
         config: Some(ServiceConfig {
             image: Some(spec.image.clone()),
             start_command: Some(spec.start_command.clone()),

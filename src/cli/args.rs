@@ -49,6 +49,12 @@ pub enum Command {
     Observe(super::observe::ObserveArgs),
     /// Make Railway, the databases and the routing table match the manifests
     Reconcile(ReconcileArgs),
+    /// Make a service or database that somebody else made an instance or a tenant's; its passwords and data stay
+    Adopt(super::adopt::AdoptArgs),
+    /// Let go of an instance or a tenant: it stays as it is, o7s forgets it
+    Release(super::release::ReleaseArgs),
+    /// Write manifests of what is live, whose plan is empty; no secret is in them
+    Export(super::export::ExportArgs),
     /// Show tenants, instances and their conditions
     Status(super::status::StatusArgs),
     /// Show what happened

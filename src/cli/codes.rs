@@ -51,6 +51,9 @@ codes! {
     NotRotated = 3016, "a generation that was not written",
         "`o7s rotate` writes one number into the tenant's manifest. It has a later generation already, or it is laid out \
          in a way that cannot be edited safely: set `spec.credentials.generation` by hand.";
+    OwnedByOther = 3017, "marked by another fleet",
+        "What is to be adopted carries the marker of another fleet. Let that fleet release it first; only if that fleet \
+         is gone for good, take it with --force-owner.";
 }
 
 /// The codes of one kind, with a heading for people.

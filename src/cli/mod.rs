@@ -1,6 +1,7 @@
 //! What people type, and all that is printed. Each command is one thin file that calls one room.
 //! Read: args, config, session, then the commands; render and report write what people see.
 
+mod adopt;
 mod args;
 mod asked;
 mod bootstrap;
@@ -10,9 +11,11 @@ mod diff;
 mod doctor;
 mod events;
 mod explain;
+mod export;
 mod github;
 mod init;
 mod lease;
+mod leased;
 pub mod load;
 #[cfg(feature = "local")]
 mod local;
@@ -23,6 +26,7 @@ mod present;
 mod progress;
 mod ran;
 mod reconcile;
+mod release;
 mod render;
 mod report;
 mod rotate;
@@ -99,6 +103,9 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Diff(args) => asynchronous(diff::run(args)),
         Command::Observe(args) => asynchronous(observe::run(args)),
         Command::Reconcile(args) => asynchronous(reconcile::run(args)),
+        Command::Adopt(args) => asynchronous(adopt::run(args)),
+        Command::Export(args) => asynchronous(export::run(args)),
+        Command::Release(args) => asynchronous(release::run(args)),
         Command::Status(args) => asynchronous(status::run(args)),
         Command::Rotate(args) => rotate::run(&args),
         Command::Doctor(args) => asynchronous(doctor::run(args)),

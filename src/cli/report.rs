@@ -48,6 +48,13 @@ pub enum Failure {
     },
     #[error("{}: {source}", path.display())]
     OpenFile { path: PathBuf, source: io::Error },
+    #[error("{}: {}", .0.address, .0.message)]
+    Refused(Box<plan::Problem>),
+    /// Trouble on the way, with one object.
+    #[error("{}", .0.message)]
+    Undone(operator::Failure),
+    #[error("{object} carries the marker of another fleet: {fleet}")]
+    OwnedByOther { object: String, fleet: String },
     #[error("{0}")]
     Usage(String),
     #[error("nothing is known of {object}")]
@@ -66,6 +73,15 @@ pub enum Failure {
     Write { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+impl From<operator::Hindrance> for Failure {
+    fn from(hindrance: operator::Hindrance) -> Failure {
+        match hindrance {
+            operator::Hindrance::Failed(failure) => Failure::Undone(failure),
+            operator::Hindrance::Ended(error) => Failure::Operator(error),
+        }
+    }
 }
 
 impl Failure {
@@ -102,6 +118,9 @@ impl Failure {
             Failure::OtherFleet { .. } => Code::OtherFleet.into(),
             Failure::File { error, .. } => error.code().into(),
             Failure::OpenFile { .. } => Code::OpenFile.into(),
+            Failure::Refused(problem) => problem.code.into(),
+            Failure::Undone(failure) => failure.code,
+            Failure::OwnedByOther { .. } => Code::OwnedByOther.into(),
             Failure::Exists { .. } => Code::Exists.into(),
             Failure::Write { .. } => Code::Write.into(),
             Failure::Usage(_) => Code::Usage.into(),
@@ -141,6 +160,11 @@ impl Failure {
             Failure::Psql { .. } => {
                 "install Postgres' client (package postgresql-client), or give another client o7s tenant url".into()
             }
+            Failure::Refused(problem) => problem.help.clone(),
+            Failure::Undone(failure) => format!("{}; it goes on where it stopped", failure.help),
+            Failure::OwnedByOther { .. } => {
+                "let that fleet release it first; only if it is gone for good, take it with --force-owner".into()
+            }
             Failure::Exists { flag, .. } => format!("name another folder, or overwrite with {flag}"),
             Failure::Write { .. } => "check the path, its permissions and the disk".into(),
             Failure::File { error, .. } => error.help().to_owned(),
@@ -164,6 +188,8 @@ impl Failure {
             | Failure::Exists { .. }
             | Failure::ChangedHands { .. }
             | Failure::NotRotated { .. } => 4,
+            Failure::Refused(_) | Failure::OwnedByOther { .. } => 4,
+            Failure::Undone(_) => 3,
             Failure::File { .. } | Failure::OpenFile { .. } => 65,
             Failure::Usage(_) | Failure::Unknown { .. } => 64,
             Failure::NotMade { .. } | Failure::Psql { .. } | Failure::Write { .. } | Failure::Io(_) => 1,

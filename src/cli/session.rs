@@ -147,7 +147,7 @@ impl Session {
 }
 
 pub fn servers<'a>(keys: &'a Keyring, fleet: &FleetUid) -> Instances<'a> {
-    Instances { keys, fleet: fleet.clone(), deadline: CONNECT, parallel: SERVER_CONNECTIONS }
+    Instances::new(keys, fleet.clone(), CONNECT, SERVER_CONNECTIONS)
 }
 
 pub fn now() -> DateTime<Utc> {

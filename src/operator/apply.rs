@@ -11,7 +11,7 @@ use super::world::{Control, Door, Servers};
 use super::{databases, ready};
 use crate::plan::{Action, Forgotten, InstanceStep, Live, Plan, Step, VariableValue, Wave};
 use crate::railway::{Patch, ServicePatch};
-use crate::tenancy::{Address, Endpoint, InstanceName, Route, TenantId};
+use crate::tenancy::{Address, Credential, Endpoint, InstanceName, Route, TenantId};
 
 /// Everything one run works with; `report` and `endpoints` grow as it goes.
 pub(super) struct Run<'a, C, S> {
@@ -186,7 +186,7 @@ async fn variables<C: Control, S: Servers>(run: &mut Run<'_, C, S>, actions: &[&
 
 fn needs_tenant(value: &VariableValue) -> String {
     match value {
-        VariableValue::Url { database, .. } => format!("tenant/{database}"),
+        VariableValue::Url { credential: Credential::Tenant { tenant, .. }, .. } => format!("tenant/{tenant}"),
         _ => String::new(),
     }
 }

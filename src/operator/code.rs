@@ -44,6 +44,9 @@ codes! {
     ElsewhereTaken = 7105, "the name is taken in another environment",
         "Service names are unique in a Railway project, and another environment of it has this one. Look there; rename \
          or delete that service.";
+    NoEntrance = 7106, "no way into a service",
+        "A service that is to be adopted shows no superuser's password in its variables. Set POSTGRES_USER and \
+         POSTGRES_PASSWORD to the ones its server takes, then run again.";
     NotAsWanted = 7201, "still different after the run",
         "Everything was carried out and a fresh look still wants a change: something else changes it at the same time, \
          or Railway keeps another value. Run again; if it stays, `o7s plan` names the field.";

@@ -132,7 +132,7 @@ fn patch(door: &Door<'_>, items: &[Item], indices: &[usize]) -> Patch {
 
 fn full_marker(door: &Door<'_>, name: &str, service: &ServiceId) -> String {
     let (fleet, service_name) = (door.fleet.clone(), name.to_owned());
-    ServiceMarker { fleet, service_name, service: Some(service.clone()) }.to_string()
+    ServiceMarker { fleet, service_name, service: Some(service.clone()), adopted: false }.to_string()
 }
 
 fn variables(door: &Door<'_>, wanted: &ServicePatchSpec) -> BTreeMap<String, Option<crate::tenancy::Secret>> {

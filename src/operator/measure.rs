@@ -8,7 +8,7 @@ use super::real::failure;
 use super::services;
 use super::world::Door;
 use crate::plan::Deployment;
-use crate::postgres::{DatabaseUse, Server};
+use crate::postgres::{ADMIN_ROLE, DatabaseUse, Error, SUPERUSER, Server};
 use crate::tenancy::{Credential, Route};
 
 const CONNECT: Duration = Duration::from_secs(10);
@@ -42,7 +42,12 @@ pub async fn measure(door: &Door<'_>, route: &Route, may_sleep: bool) -> Measure
     }
     let password = door.keys.password(&Credential::Admin { instance: route.instance.clone() });
     let asked = async {
-        let mut server = Server::connect(door.address(&route.endpoint), &password, CONNECT).await?;
+        let at = door.address(&route.endpoint);
+        // Without a look at Railway only the server itself tells whether it was adopted.
+        let mut server = match Server::connect(at, (SUPERUSER, &password), CONNECT).await {
+            Err(Error::WrongPassword { .. }) => Server::connect(at, (ADMIN_ROLE, &password), CONNECT).await?,
+            opened => opened?,
+        };
         let used = server.measure(&route.database).await;
         server.close().await;
         used

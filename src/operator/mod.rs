@@ -5,6 +5,7 @@
 //! instance comes to be), databases, find, bootstrap, watch, leading; status, measure and doctor (what people are told); world says what
 //! a run needs of the outside.
 
+mod adopt;
 mod apply;
 mod bootstrap;
 mod code;
@@ -21,12 +22,14 @@ mod ready;
 mod real;
 mod reconcile;
 mod record;
+mod release;
 mod services;
 mod status;
 mod volumes;
 mod watch;
 mod world;
 
+pub use adopt::{Hindrance, adopt_instance, adopt_tenant, foreign_fleet};
 pub use apply::apply;
 pub use bootstrap::{Bootstrapped, Ground, bootstrap, control_url};
 pub use code::Code;
@@ -39,6 +42,8 @@ pub use observe::observe;
 pub use outcome::{Failure, Outcome, Report, Verdict};
 pub use real::{ControlDatabase, Instances};
 pub use reconcile::{Reconciled, reconcile};
+pub use record::{Noted, note};
+pub use release::release;
 pub use status::{ObjectStatus, Readiness, State, statuses};
 pub use watch::{Seen, Watch, watch};
 pub use world::{Control, Door, Memory, ServerFailure, Servers, Timing};

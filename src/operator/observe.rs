@@ -24,6 +24,8 @@ pub async fn observe<S: Servers>(
         Some(railway) => railway,
         None => super::services::read(door).await?,
     };
+    let adopted = railway.services.iter().filter(|service| service.adopted);
+    servers.know_adopted(adopted.filter_map(|service| InstanceName::parse(&service.name).ok()).collect());
     if !control.known {
         recall_addresses(door, &railway, &mut control).await?;
     }

@@ -1,5 +1,7 @@
 //! The traits of `world` over the real doors.
 
+use std::collections::BTreeSet;
+use std::sync::{Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -8,9 +10,9 @@ use super::error::Error;
 use super::leading::Look;
 use super::world::{Control, Memory, ServerFailure, Servers};
 use crate::plan::{ControlLive, DatabaseChange, DeletionIntent, GRACE_DAYS, InstanceRecord, Placement, ServerLive};
-use crate::postgres::{self, Many, Server, change_many};
+use crate::postgres::{self, Maker, Many, Server, change_many};
 use crate::store::{Condition, Event, FleetRow, Lease, RunRecord, Store};
-use crate::tenancy::{Address, Credential, FleetUid, InstanceName, Keyring, Route, TenantId};
+use crate::tenancy::{Address, Credential, FleetUid, InstanceName, Keyring, Route, Secret, TenantId};
 
 const GRACE: Duration = Duration::from_secs(GRACE_DAYS as u64 * 86_400);
 
@@ -84,6 +86,10 @@ impl Control for ControlDatabase<'_> {
         Ok(self.lease.lock().await.remove_router(name).await?)
     }
 
+    async fn remove_instance(&self, name: &str) -> Result<(), Error> {
+        Ok(self.lease.lock().await.remove_instance(name).await?)
+    }
+
     async fn start_deletion(&self, intent: &DeletionIntent) -> Result<(), Error> {
         Ok(self.lease.lock().await.start_deletion(intent, GRACE).await?)
     }
@@ -101,7 +107,8 @@ impl Control for ControlDatabase<'_> {
     }
 }
 
-/// The servers of instances, reached as `postgres` with the derived password.
+/// The servers of instances, reached with the derived password: as `postgres`, or as a superuser of our own on those that
+/// were adopted.
 pub struct Instances<'a> {
     pub keys: &'a Keyring,
     pub fleet: FleetUid,
@@ -109,6 +116,18 @@ pub struct Instances<'a> {
     pub deadline: Duration,
     /// Connections to one server at the same time.
     pub parallel: usize,
+    adopted: StdMutex<BTreeSet<InstanceName>>,
+}
+
+impl<'a> Instances<'a> {
+    pub fn new(keys: &'a Keyring, fleet: FleetUid, deadline: Duration, parallel: usize) -> Instances<'a> {
+        Instances { keys, fleet, deadline, parallel, adopted: StdMutex::default() }
+    }
+
+    fn user(&self, name: &InstanceName) -> &'static str {
+        let adopted = self.adopted.lock().unwrap_or_else(PoisonError::into_inner);
+        if adopted.contains(name) { postgres::ADMIN_ROLE } else { postgres::SUPERUSER }
+    }
 }
 
 pub(super) fn failure(error: &postgres::Error) -> ServerFailure {
@@ -127,9 +146,38 @@ pub(super) fn explain(error: &dyn std::error::Error) -> String {
 }
 
 impl Servers for Instances<'_> {
+    fn know_adopted(&self, names: BTreeSet<InstanceName>) {
+        *self.adopted.lock().unwrap_or_else(PoisonError::into_inner) = names;
+    }
+
+    async fn admit(
+        &self,
+        name: &InstanceName,
+        at: &Address,
+        entrance: (&str, &Secret),
+        force: bool,
+    ) -> Result<(), ServerFailure> {
+        let mut server = Server::connect(at, entrance, self.deadline).await.map_err(|error| failure(&error))?;
+        let maker = Maker { keys: self.keys, fleet: &self.fleet };
+        let admitted = server.admit_admin(maker, name, force).await.map_err(|error| failure(&error));
+        server.close().await;
+        admitted
+    }
+
+    async fn dismiss(&self, name: &InstanceName, at: &Address) -> Result<(), ServerFailure> {
+        let password = self.keys.password(&Credential::Admin { instance: name.clone() });
+        let entrance = (postgres::ADMIN_ROLE, &password);
+        let mut server = Server::connect(at, entrance, self.deadline).await.map_err(|error| failure(&error))?;
+        let dismissed = server.dismiss_admin().await.map_err(|error| failure(&error));
+        server.close().await;
+        dismissed
+    }
+
     async fn observe(&self, name: &InstanceName, at: &Address) -> Result<ServerLive, ServerFailure> {
         let password = self.keys.password(&Credential::Admin { instance: name.clone() });
-        let mut server = Server::connect(at, &password, self.deadline).await.map_err(|error| failure(&error))?;
+        let mut server = Server::connect(at, (self.user(name), &password), self.deadline)
+            .await
+            .map_err(|error| failure(&error))?;
         let live = server.observe(self.keys, &self.fleet).await.map_err(|error| failure(&error));
         server.close().await;
         live
@@ -145,6 +193,7 @@ impl Servers for Instances<'_> {
         let password = self.keys.password(&Credential::Admin { instance: name.clone() });
         let many = Many {
             address: at,
+            user: self.user(name),
             password: &password,
             deadline: self.deadline,
             keys: self.keys,

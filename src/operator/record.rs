@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
 
+use super::adopt::Hindrance;
 use super::outcome::{Outcome, Verdict};
 use super::reconcile::Reconciled;
-use super::world::Door;
+use super::world::{Control, Door};
 use crate::manifest::{Desired, TenantState};
 use crate::plan::{Action, InstanceState, Live, Problem, Step};
 use crate::store::{Condition, ConditionStatus, ConditionType, Event, Outcome as RunOutcome, RunRecord};
@@ -36,6 +37,48 @@ pub(super) fn of(
         mutations: small(requests.mutations),
     };
     (entry, events(run), conditions(desired, live, run))
+}
+
+/// What happened to one object outside of a plan.
+pub struct Noted {
+    pub kind: &'static str,
+    pub name: String,
+    /// The event's word if it was done.
+    pub done: &'static str,
+    pub message: String,
+}
+
+pub async fn note<C: Control>(
+    door: &Door<'_>,
+    control: &C,
+    started: DateTime<Utc>,
+    noted: Noted,
+    result: &Result<(), Hindrance>,
+) -> Result<(), super::Error> {
+    let Noted { kind, name, done, message } = noted;
+    let (outcome, reason, message) = match result {
+        Ok(()) => (RunOutcome::Applied, done, message),
+        // Without a lease there is nothing to write with.
+        Err(Hindrance::Ended(super::Error::Store(_))) => return Ok(()),
+        Err(Hindrance::Ended(super::Error::Stopped)) => {
+            (RunOutcome::Interrupted, "Skipped", "stopped on request".into())
+        }
+        Err(Hindrance::Ended(error)) => (RunOutcome::Failed, "Failed", error.to_string()),
+        Err(Hindrance::Failed(failure)) => (RunOutcome::Partly, "Failed", failure.message.clone()),
+    };
+    let requests = door.railway.requests();
+    let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
+    let entry = RunRecord {
+        id: door.run,
+        started,
+        ended: (door.clock)(),
+        outcome,
+        plan_digest: None,
+        requests: small(requests.total()),
+        mutations: small(requests.mutations),
+    };
+    let event = Event { kind: kind.to_owned(), name, reason: reason.to_owned(), message, cause: None };
+    control.record(&entry, &[event], &[]).await
 }
 
 fn outcome(run: &Reconciled) -> RunOutcome {

@@ -98,7 +98,8 @@ fn missing(items: &[Item]) -> Vec<usize> {
 }
 
 fn new_service(door: &Door<'_>, name: &str) -> NewService {
-    let marker = ServiceMarker { fleet: door.fleet.clone(), service_name: name.to_owned(), service: None };
+    let marker =
+        ServiceMarker { fleet: door.fleet.clone(), service_name: name.to_owned(), service: None, adopted: false };
     NewService { name: name.to_owned(), marker: marker.to_string() }
 }
 

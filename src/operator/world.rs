@@ -1,6 +1,7 @@
 //! What a run needs of the outside. Railway is always reached through its client; the control database and the
 //! instances' servers are reached through these traits, so that the same run can be replayed fault by fault in memory.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::plan::{ControlLive, DatabaseChange, DeletionIntent, InstanceRecord, P
 use crate::railway::Client;
 use crate::store::{Condition, Event, FleetRow, RunRecord};
 use crate::tenancy::{
-    Address, EnvironmentId, ErrorCode, FleetUid, InstanceName, Keyring, ProjectId, Route, TenantId,
+    Address, EnvironmentId, ErrorCode, FleetUid, InstanceName, Keyring, ProjectId, Route, Secret, TenantId,
 };
 
 /// One Railway environment and everything a call to it needs.
@@ -123,6 +124,7 @@ pub trait Control: Memory {
     /// Remembers that the first is being renamed to the second, and suspends its route.
     fn begin_rename(&self, former: &TenantId, to: &TenantId) -> impl Future<Output = Result<(), Error>>;
     fn cancel_rename(&self, former: &TenantId) -> impl Future<Output = Result<(), Error>>;
+    fn remove_instance(&self, name: &str) -> impl Future<Output = Result<(), Error>>;
     fn start_deletion(&self, intent: &DeletionIntent) -> impl Future<Output = Result<(), Error>>;
     fn finish_deletion(&self, tenant: &TenantId) -> impl Future<Output = Result<(), Error>>;
     fn remove_placement(&self, tenant: &TenantId) -> impl Future<Output = Result<(), Error>>;
@@ -144,6 +146,18 @@ pub struct ServerFailure {
 
 /// The servers of instances, reached as their superuser.
 pub trait Servers {
+    /// The instances that somebody else made, where O7s is another superuser. Each observation tells them first.
+    fn know_adopted(&self, names: BTreeSet<InstanceName>);
+    /// Makes that superuser, entering as the one that is there.
+    fn admit(
+        &self,
+        name: &InstanceName,
+        at: &Address,
+        entrance: (&str, &Secret),
+        force: bool,
+    ) -> impl Future<Output = Result<(), ServerFailure>>;
+    /// Closes it.
+    fn dismiss(&self, name: &InstanceName, at: &Address) -> impl Future<Output = Result<(), ServerFailure>>;
     fn observe(&self, name: &InstanceName, at: &Address) -> impl Future<Output = Result<ServerLive, ServerFailure>>;
     /// Carries out each group in its order; groups run side by side. One result a group, in the order given.
     fn change(

@@ -101,6 +101,23 @@ pub enum DatabaseChange {
         database: String,
         tenant: TenantId,
     },
+    /// What somebody else made becomes the tenant's: its owner role with the derived password and a mark that names the
+    /// database. Nothing else changes.
+    AdoptDatabase {
+        tenant: TenantId,
+        database: String,
+        generation: u32,
+        connection_limit: u32,
+        /// Takes over the role from another fleet, whose mark it carries.
+        force: bool,
+    },
+    /// The way into an adopted database: as a member of its owner, or, where `member_of` is `None` because the owner may
+    /// more than a tenant, with all rights on what is in it. Roles that could connect as PUBLIC may go on; PUBLIC may not.
+    JoinDatabase {
+        tenant: TenantId,
+        database: String,
+        member_of: Option<String>,
+    },
     /// A declared role that is declared no more: its grants and the role itself; it owns nothing.
     DropRole {
         tenant: TenantId,

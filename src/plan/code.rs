@@ -49,6 +49,13 @@ codes! {
     UnknownTarget = 2020, "a target that names nothing",
         "`--target` names nothing that is in the manifests or lives, and was not taken for `nothing to do`. Correct it: \
          names are those a plan shows, as in tenant/acme or instance/shared-*.";
+    AdoptedGone = 2024, "an adopted database is gone",
+        "A database that was adopted is not on its instance any more. o7s did not make it and puts no empty one in its \
+         place. Rename it back, restore it, or release the tenant.";
+    AdoptedDeletion = 2025, "an adopted database is not deleted",
+        "The manifest asks to delete a database that somebody else made. Release the tenant and drop it by hand.";
+    Adoption = 2026, "cannot be adopted or released so",
+        "An object cannot be adopted or released as it was asked for. The message says what is in the way.";
     InstanceDown = 2101, "an instance is down",
         "The instance does not answer or does not start. Look at its deployment on Railway; its tenants wait for it and \
          the rest goes on.";

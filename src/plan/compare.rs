@@ -1,13 +1,13 @@
 //! How far what a server showed of one tenant is from what its manifest asks for.
 
 use super::action::{Field, RouteDraft};
-use super::ceilings;
 use super::change::DatabaseChange as Change;
 use super::instances::field;
 use super::live::{DatabaseLive, Placement, ServerLive};
 use super::planner::Draft;
 use super::route::wanted_route;
 use super::tenants::role_name;
+use super::{adopted, ceilings};
 use crate::manifest::{Role, Tenant};
 use crate::tenancy::{RoleName, Route};
 
@@ -91,7 +91,7 @@ pub(super) fn compare(
     let applied = route.is_some_and(|route| RouteDraft::of(route) == wanted_route(draft, tenant, placement));
     compare_role(&mut work, tenant, None, server, applied);
     match (server.databases.get(&placement.database), deletion) {
-        (Some(database), _) => compare_database(&mut work, tenant, placement, database),
+        (Some(database), _) => compare_database(&mut work, tenant, placement, (server, database)),
         (None, Some(deletion)) if server.databases.contains_key(&deletion.renamed_to) => {
             let (from, to) = (deletion.renamed_to.clone(), placement.database.clone());
             let rename = Change::RenameDatabase { database: from.clone(), to: to.clone() };
@@ -181,8 +181,10 @@ fn compare_role(work: &mut Work, tenant: &Tenant, role: Option<&RoleName>, serve
         let change = Change::DropPrivileges { tenant: owner.clone(), role: role.clone() };
         work.change(change, &format!("{name}.privileges"), Some("superuser or alike"), Some("none"));
     }
-    if !live.member_of.is_empty() {
-        let member_of = live.member_of.clone();
+    let joined = if role.is_none() { adopted::owner_to_join(server, &tenant.name) } else { None };
+    let member_of: Vec<String> =
+        live.member_of.iter().filter(|group| Some(group.as_str()) != joined).cloned().collect();
+    if !member_of.is_empty() {
         let old = member_of.join(", ");
         let change = Change::RevokeMemberships { tenant: owner.clone(), role: role.clone(), member_of };
         work.change(change, &format!("{name}.memberOf"), Some(&old), None);
@@ -203,20 +205,17 @@ fn compare_role(work: &mut Work, tenant: &Tenant, role: Option<&RoleName>, serve
     }
 }
 
-fn compare_database(work: &mut Work, tenant: &Tenant, placement: &Placement, live: &DatabaseLive) {
+fn compare_database(
+    work: &mut Work,
+    tenant: &Tenant,
+    placement: &Placement,
+    (server, live): (&ServerLive, &DatabaseLive),
+) {
     let database = &placement.database;
-    if live.owner != tenant.name.as_str() {
-        let change = Change::SetOwner { database: database.clone(), tenant: tenant.name.clone() };
-        work.change(change, "database.owner", Some(&live.owner), Some(tenant.name.as_str()));
-    }
-    if live.tenant.is_none() || live.public_connect || !live.allow_connections {
-        let old = match (live.tenant.is_none(), live.public_connect) {
-            (true, _) => "half made",
-            (false, true) => "open to every role",
-            (false, false) => "closed",
-        };
-        let change = Change::OpenDatabase { tenant: tenant.name.clone(), database: database.clone() };
-        work.change(change, "database.access", Some(old), Some("its own roles"));
+    if live.adopted {
+        adopted::compare_access(work, tenant, placement, server, live);
+    } else {
+        compare_access(work, tenant, database, live);
     }
     let limit = tenant.limits.server_connections;
     if i64::from(live.connection_limit) != i64::from(limit) {
@@ -229,4 +228,20 @@ fn compare_database(work: &mut Work, tenant: &Tenant, placement: &Placement, liv
         );
     }
     ceilings::compare_database(work, tenant, database, live);
+}
+
+fn compare_access(work: &mut Work, tenant: &Tenant, database: &str, live: &DatabaseLive) {
+    if live.owner != tenant.name.as_str() {
+        let change = Change::SetOwner { database: database.to_owned(), tenant: tenant.name.clone() };
+        work.change(change, "database.owner", Some(&live.owner), Some(tenant.name.as_str()));
+    }
+    if live.tenant.is_none() || live.public_connect || !live.allow_connections {
+        let old = match (live.tenant.is_none(), live.public_connect) {
+            (true, _) => "half made",
+            (false, true) => "open to every role",
+            (false, false) => "closed",
+        };
+        let change = Change::OpenDatabase { tenant: tenant.name.clone(), database: database.to_owned() };
+        work.change(change, "database.access", Some(old), Some("its own roles"));
+    }
 }

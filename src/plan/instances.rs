@@ -81,7 +81,7 @@ fn plan_one<'a>(draft: &mut Draft<'a>, pool: &Pool, name: &InstanceName) -> Stat
         return Status::Down { code: Code::DependsOn, why: format!("service {name} needs a later o7s") };
     }
     let command = service.config.as_ref().and_then(|config| config.start_command.as_deref());
-    let spec = instance_spec(pool, draft.desired, name, command);
+    let spec = instance_spec(pool, draft.desired, name, command, service.adopted);
     if let Some((code, message, help)) = impossible(service, &spec) {
         draft.refuse(problem(code, address, message, help, Some(cause)));
         return status_as_is(draft, name, service);
@@ -110,7 +110,7 @@ fn plan_one<'a>(draft: &mut Draft<'a>, pool: &Pool, name: &InstanceName) -> Stat
 
 fn plan_missing<'a>(draft: &mut Draft<'a>, pool: &Pool, name: &InstanceName) -> Status<'a> {
     let live = draft.live;
-    let spec = instance_spec(pool, draft.desired, name, None);
+    let spec = instance_spec(pool, draft.desired, name, None, false);
     let left = record(draft, name).and_then(|record| record.volume.clone());
     let left =
         left.filter(|id| live.railway.volumes.iter().any(|volume| volume.id == *id && volume.service.is_none()));

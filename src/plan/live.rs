@@ -52,6 +52,11 @@ impl RailwayLive {
         self.services.iter().find(|service| service.name == name)
     }
 
+    /// Whether a database service of ours was made by somebody else.
+    pub fn is_adopted(&self, name: &str) -> bool {
+        self.service(name).is_some_and(|service| service.adopted)
+    }
+
     pub fn volume_of(&self, service: &ServiceId) -> Option<&VolumeLive> {
         self.volumes.iter().find(|volume| volume.service.as_ref() == Some(service))
     }
@@ -79,6 +84,9 @@ pub struct ServiceLive {
     pub name: String,
     pub created_at: DateTime<Utc>,
     pub owner: Ownership,
+    /// Ours by adoption: its variables and the password of its superuser are somebody else's and stay as they are.
+    #[serde(default)]
+    pub adopted: bool,
     /// `None` while the service has no instance in this environment, or the read lags behind its creation.
     pub config: Option<ServiceConfig>,
     pub deployment: Deployment,
@@ -241,10 +249,14 @@ pub struct ServerLive {
 #[serde(rename_all = "camelCase")]
 pub struct DatabaseLive {
     pub owner: String,
-    /// The tenant of our marker in its comment.
+    /// The tenant of our marker in its comment, or of the role that says it was adopted.
     pub tenant: Option<TenantId>,
+    /// Somebody else made it and owns it. Its owner's and other roles' access stays.
+    #[serde(default)]
+    pub adopted: bool,
     pub allow_connections: bool,
-    /// Whether PUBLIC (every role of the server), or a role that is not the tenant's, may connect.
+    /// Whether PUBLIC (every role of the server), or a role that is not the tenant's, may connect; of an adopted one,
+    /// whether PUBLIC may or the tenant's role may not.
     pub public_connect: bool,
     pub connection_limit: i32,
     /// `statement_timeout` set on the database, in milliseconds; `None` when unset.
@@ -287,6 +299,9 @@ pub struct RoleMark {
     pub generation: u32,
     /// `owner`, `read` or `write`.
     pub grants: String,
+    /// Of an owner role: the database it was given that somebody else owns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adopted: Option<String>,
 }
 
 /// An address pair that Railway told us, by service.

@@ -5,6 +5,8 @@
 //! opinion), text.
 
 mod action;
+mod adopted;
+mod adoption;
 mod cause;
 mod ceilings;
 mod change;
@@ -14,6 +16,7 @@ mod deletions;
 mod diff;
 mod document;
 mod error;
+mod export;
 mod held;
 mod instances;
 mod keys;
@@ -45,12 +48,17 @@ pub use action::{
     Action, Field, Forgotten, GuardTrip, InstanceStep, Plan, PriceChange, Problem, Reason, ReasonCode, RouteDraft,
     Snapshot, Step, Summary, Symbol, TenantStep, Wave,
 };
+pub use adopted::{may_be_joined, owner_to_join};
+pub use adoption::{
+    InstanceAdoption, Release, TenantAdoption, adopt_instance, adopt_tenant, release_instance, release_tenant,
+};
 pub use change::{DatabaseChange, DeletionIntent, VariableValue};
 pub use code::Code;
 pub use deletions::unrecorded_deletions;
 pub use diff::render_diff;
 pub use document::{Change, INSTANCES_AT_ONCE, Inputs, PLAN_FORMAT, PlanDocument, Reads};
 pub use error::Error;
+pub use export::{Export, ExportedFile, export, unrouted};
 pub use held::{Held, HeldBy};
 pub use instances::{control_step, patch_for, spec_digest, whole};
 pub use live::{

@@ -41,7 +41,7 @@ pub fn remembered(live: &Live) -> BTreeMap<TenantId, Vec<Placement>> {
         let InstanceState::Awake(server) = state else { continue };
         for (database, seen) in &server.databases {
             // A deletion in its grace time keeps its mark under another name; that is no place to route to.
-            if let Some(tenant) = seen.tenant.as_ref().filter(|tenant| tenant.as_str() == database) {
+            if let Some(tenant) = seen.tenant.as_ref().filter(|_| seen.is_at_home(database)) {
                 let place = Placement { instance: instance.clone(), database: database.clone() };
                 found.entry(tenant.clone()).or_default().push(place);
             }

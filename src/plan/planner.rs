@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::NaiveDate;
 
 use super::action::{Action, GuardTrip, Plan, PriceChange, Problem, Snapshot, Unchanged};
+use super::adopted;
 use super::cause::placement_cause;
 use super::code::Code;
 use super::deletions;
@@ -198,7 +199,10 @@ fn plan_tenant(draft: &mut Draft<'_>, tenant: &Tenant, place: &Place) {
             suspended::plan(draft, tenant, &placement);
         }
         Place::Remembered(placement) => tenants::plan(draft, tenant, placement, true),
-        Place::Chosen(placement) => tenants::plan(draft, tenant, placement, false),
+        Place::Chosen(placement) => match adopted::namesake(draft.live, &tenant.name) {
+            Some((instance, what)) => draft.refuse(adopted::namesake_problem(tenant, &instance, what)),
+            None => tenants::plan(draft, tenant, placement, false),
+        },
         Place::Elsewhere { is, wanted } => draft.refuse(problem(
             Code::Move,
             address,

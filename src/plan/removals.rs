@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use chrono::Duration;
 
 use super::action::{Action, Forgotten, GuardTrip, Reason, ReasonCode, RouteDraft, Step, Symbol, TenantStep, Wave};
+use super::adopted;
 use super::change::{DatabaseChange as Change, DeletionIntent};
 use super::code::Code;
 use super::deletions;
@@ -70,6 +71,9 @@ fn retire(draft: &mut Draft<'_>, tenant: &Tenant, place: &Placement) {
 
 fn begin(draft: &mut Draft<'_>, tenant: &Tenant, place: &Placement) {
     let address = format!("tenant/{}", tenant.name);
+    if adopted::refuse_deletion(draft, tenant, place) {
+        return;
+    }
     let today = draft.live.observed_at.date_naive();
     let cause = tenant.origins.at("spec.state");
     if let Some(fault) = keys::fault(draft, &tenant.name, today) {

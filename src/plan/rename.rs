@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::action::{Action, Field, Problem, Reason, ReasonCode, RouteDraft, Step, Symbol, TenantStep, Wave};
+use super::adopted;
 use super::change::DatabaseChange as Change;
 use super::code::Code;
 use super::compare::Work;
@@ -82,6 +83,13 @@ fn step(live: &Live, places: &Places, tenant: &Tenant, former: &TenantId) -> Res
     };
     match (&there(former)[..], &there(&tenant.name)[..]) {
         ([], [_, ..]) => Ok(None),
+        ([at], []) if adopted::may_be_adopted(live, former, at) => Err((
+            format!("the database {} of {former} was adopted, and other roles use it under its names", at.database),
+            format!(
+                "let o7s forget it (o7s release tenant/{former}), then: o7s adopt tenant/{} --database {}",
+                tenant.name, at.database
+            ),
+        )),
         ([at], []) => Ok(Some((*at).clone())),
         ([at, ..], [own, ..]) => Err((
             format!("both {former} (on {}) and {} (on {}) have a database", at.instance, tenant.name, own.instance),

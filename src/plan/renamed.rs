@@ -24,7 +24,7 @@ pub(super) fn found(live: &Live) -> Renamed {
     for (instance, state) in &live.instances {
         let InstanceState::Awake(server) = state else { continue };
         for (name, seen) in server.databases.iter().filter(|(name, _)| !name.starts_with(DELETED_PREFIX)) {
-            if let Some(tenant) = seen.tenant.as_ref().filter(|tenant| tenant.as_str() != name) {
+            if let Some(tenant) = seen.tenant.as_ref().filter(|_| !seen.is_at_home(name)) {
                 let place = Placement { instance: instance.clone(), database: name.clone() };
                 found.entry(tenant.clone()).or_default().push(place);
             }
@@ -40,7 +40,7 @@ pub fn found_places(live: &Live) -> Vec<(TenantId, Placement)> {
     for (instance, state) in &live.instances {
         let InstanceState::Awake(server) = state else { continue };
         for (database, seen) in &server.databases {
-            if let Some(tenant) = seen.tenant.as_ref().filter(|tenant| tenant.as_str() == database) {
+            if let Some(tenant) = seen.tenant.as_ref().filter(|_| seen.is_at_home(database)) {
                 let place = Placement { instance: instance.clone(), database: database.clone() };
                 places.entry(tenant.clone()).or_insert(place);
             }

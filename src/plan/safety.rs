@@ -98,13 +98,41 @@ fn tenant_change(tenant: &TenantId, change: &Change, desired: &Desired, live: &L
         | Change::ResetRoleTimeout { tenant: other, .. }
         | Change::SetOwner { tenant: other, .. }
         | Change::DropRole { tenant: other, .. } => (other != tenant).then(|| format!("would change tenant {other}")),
+        Change::AdoptDatabase { database, .. } => Some(format!("would adopt {database}, which only a person may")),
+        Change::JoinDatabase { tenant: other, database, member_of } => (other != tenant
+            || !may_join(live, tenant, database, member_of.as_deref()))
+        .then(|| format!("would give {other} database {database}")),
         Change::SetDatabaseConnectionLimit { database, .. }
         | Change::SetStatementTimeout { database, .. }
         | Change::EndConnections { database } => {
-            (database != tenant.as_str()).then(|| format!("would change database {database}"))
+            let own = database == tenant.as_str() || was_given(live, tenant, database).next().is_some();
+            (!own).then(|| format!("would change database {database}"))
         }
         Change::CloseToPublic { database } => Some(format!("would close {database} in a tenant's step")),
     }
+}
+
+/// The servers on which somebody else's database is the tenant's.
+fn was_given<'a>(
+    live: &'a Live,
+    tenant: &'a TenantId,
+    database: &'a str,
+) -> impl Iterator<Item = (&'a super::live::ServerLive, &'a super::live::DatabaseLive)> {
+    live.instances
+        .values()
+        .filter_map(move |state| match state {
+            InstanceState::Awake(server) => server.databases.get(database).map(|database| (&**server, database)),
+            _ => None,
+        })
+        .filter(move |(_, database)| database.adopted && database.tenant.as_ref() == Some(tenant))
+}
+
+/// Only its owner's member, and never of a role that may more than a tenant.
+fn may_join(live: &Live, tenant: &TenantId, database: &str, group: Option<&str>) -> bool {
+    was_given(live, tenant, database).any(|(server, database)| {
+        let plain = |group: &str| server.roles.get(group).is_some_and(|role| !role.privileged && role.mark.is_none());
+        group.is_none_or(|group| group == database.owner && plain(group))
+    })
 }
 
 fn route_leads_nowhere(plan: &Plan, live: &Live, instance: &InstanceName, state: RouteState) -> Option<String> {

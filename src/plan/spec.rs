@@ -81,7 +81,15 @@ pub fn control_spec() -> ServiceSpec {
 
 /// `live_command` is the running server's start command: its `max_connections` stays unless the manifest names one,
 /// because changing it restarts the server and its tenants.
-pub fn instance_spec(pool: &Pool, desired: &Desired, name: &InstanceName, live_command: Option<&str>) -> ServiceSpec {
+///
+/// An adopted service keeps all its variables: they hold its superuser's password, and what else uses them we cannot know.
+pub fn instance_spec(
+    pool: &Pool,
+    desired: &Desired,
+    name: &InstanceName,
+    live_command: Option<&str>,
+    adopted: bool,
+) -> ServiceSpec {
     let derived = || derived_max_connections(pool, desired);
     let kept = live_command.and_then(max_connections_of);
     ServiceSpec {
@@ -92,7 +100,10 @@ pub fn instance_spec(pool: &Pool, desired: &Desired, name: &InstanceName, live_c
         caps: pool.resources,
         sleep: pool.sleep_when_idle,
         volume_mib: pool.volume.mebibytes(),
-        variables: postgres_variables(Credential::Admin { instance: name.clone() }),
+        variables: match adopted {
+            true => BTreeMap::new(),
+            false => postgres_variables(Credential::Admin { instance: name.clone() }),
+        },
     }
 }
 

@@ -1,6 +1,7 @@
 //! A tenant's database, roles and route.
 
-use super::action::{Action, Forgotten, Reason, ReasonCode, RouteDraft, Step, Symbol, TenantStep, Wave};
+use super::action::{Action, Forgotten, Problem, Reason, ReasonCode, RouteDraft, Step, Symbol, TenantStep, Wave};
+use super::adopted;
 use super::cause::cause;
 use super::change::DatabaseChange as Change;
 use super::code::Code;
@@ -28,6 +29,10 @@ pub(super) fn plan(draft: &mut Draft<'_>, tenant: &Tenant, placement: &Placement
             draft.plan.unchanged.tenants += u32::from(draft.plan.actions.len() == before);
             return;
         }
+        // What is there may be an adopted database, which is changed only after a look.
+        Some(Status::Unread) if remembered && draft.live.railway.is_adopted(placement.instance.as_str()) => {
+            return draft.plan.blocked.push(adopted::unread(tenant, placement));
+        }
         Some(Status::Unread) => None,
         Some(Status::Down { code, why }) => {
             let help = "the rest goes on; see the instance's own line, then run again";
@@ -49,13 +54,7 @@ pub(super) fn plan(draft: &mut Draft<'_>, tenant: &Tenant, placement: &Placement
     }
     let projected = from.zip(server).map(|((name, at), server)| rename::after(server, tenant, at, name));
     let server = projected.as_ref().or(server);
-    let refusal = server.and_then(|server| foreign(server, tenant, placement));
-    if let Some((code, message)) = refusal {
-        let help = "drop or rename it by hand, or name the tenant otherwise; o7s never changes what it did not make";
-        draft.refuse(problem(code, address, message, help, Some(tenant.origins.object.clone())));
-        return;
-    }
-    if let Some(problem) = server.and_then(|server| renamed::role_problem(server, tenant, placement)) {
+    if let Some(problem) = server.and_then(|server| refusal(server, tenant, placement)) {
         return draft.refuse(problem);
     }
     let mut work = match server {
@@ -74,19 +73,32 @@ pub(super) fn plan(draft: &mut Draft<'_>, tenant: &Tenant, placement: &Placement
         let text = format!("tenant/{}: its database was dropped outside o7s and is made again, empty", tenant.name);
         draft.plan.warnings.push(text);
     }
-    let newest = route.map_or(0, |route| route.generation);
-    if newest > tenant.generation {
-        let (at, now) = (tenant.origins.at("spec.credentials.generation"), tenant.generation);
-        let text =
-            format!("{at}: credentials.generation goes back from {newest} to {now}: an old password is valid again");
-        draft.plan.warnings.push(text);
-    }
+    warn_of_old_password(draft, tenant, route.map_or(0, |route| route.generation));
     let before = draft.plan.actions.len();
     push_actions(draft, tenant, placement, work);
     push_route(draft, tenant, placement);
     if draft.plan.actions.len() == before {
         draft.plan.unchanged.tenants += 1;
     }
+}
+
+fn warn_of_old_password(draft: &mut Draft<'_>, tenant: &Tenant, newest: u32) {
+    if newest > tenant.generation {
+        let (at, now) = (tenant.origins.at("spec.credentials.generation"), tenant.generation);
+        let text =
+            format!("{at}: credentials.generation goes back from {newest} to {now}: an old password is valid again");
+        draft.plan.warnings.push(text);
+    }
+}
+
+/// What is on the server and may not be changed.
+fn refusal(server: &ServerLive, tenant: &Tenant, placement: &Placement) -> Option<Problem> {
+    if let Some((code, message)) = foreign(server, tenant, placement) {
+        let help = "drop or rename it by hand, or name the tenant otherwise; o7s never changes what it did not make";
+        let address = format!("tenant/{}", tenant.name);
+        return Some(problem(code, address, message, help, Some(tenant.origins.object.clone())));
+    }
+    renamed::role_problem(server, tenant, placement).or_else(|| adopted::gone(server, tenant, placement))
 }
 
 /// A server that was not read needs a visit only for what the routing table shows as not yet applied.

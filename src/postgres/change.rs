@@ -59,6 +59,12 @@ impl Server {
         Ok(())
     }
 
+    /// One message outside of any plan.
+    pub(super) async fn run(&mut self, doing: &str, sql: &str) -> Result<(), Error> {
+        let done = send(&mut self.connection, sql).await;
+        done.map_err(|source| told(doing.to_owned(), source))
+    }
+
     async fn send(&mut self, message: &Message, change: &Change) -> Result<(), Error> {
         let done = match message {
             Message::Together(sql) | Message::Apart(sql) => send(&mut self.connection, sql).await,
@@ -109,11 +115,15 @@ fn code(error: &sqlx::Error) -> String {
 }
 
 fn explain(change: &Change, source: sqlx::Error) -> Error {
+    told(describe(change), source)
+}
+
+fn told(doing: String, source: sqlx::Error) -> Error {
     let what = source.as_database_error().map(|error| error.message().to_owned()).unwrap_or_default();
     match code(&source).as_str() {
         FOREIGN => Error::Foreign { what },
         MISSING => Error::Missing { what },
-        _ => Error::Sql { doing: describe(change), source },
+        _ => Error::Sql { doing, source },
     }
 }
 
@@ -122,6 +132,8 @@ fn describe(change: &Change) -> String {
     match change {
         Change::CreateRole { tenant, role, .. } => format!("make role {}", role_name(tenant, role.as_ref())),
         Change::CreateDatabase { database, .. } => format!("make database {database}"),
+        Change::AdoptDatabase { database, .. } => format!("adopt database {database}"),
+        Change::JoinDatabase { database, .. } => format!("give access to database {database}"),
         Change::OpenDatabase { database, .. } => format!("open database {database}"),
         Change::GrantRole { tenant, role, .. } => format!("grant to role {}", role_name(tenant, Some(role))),
         Change::SetPassword { tenant, role, .. } => {

@@ -22,6 +22,14 @@ pub(super) fn block(declare: &str, body: &str) -> String {
     format!("DO {}", text(&format!("DECLARE {declare} BEGIN {body} END")))
 }
 
+pub(super) fn raise_foreign(what: &str) -> String {
+    raise(FOREIGN, what)
+}
+
+pub(super) fn raise_missing(what: &str) -> String {
+    raise(MISSING, what)
+}
+
 fn raise(code: &str, what: &str) -> String {
     format!("RAISE EXCEPTION USING ERRCODE = '{code}', MESSAGE = {};", text(what))
 }
@@ -44,7 +52,8 @@ pub(super) fn role(fleet: &FleetUid, tenant: &TenantId, role: Option<&RoleName>,
     block("found boolean; ours boolean;", &body)
 }
 
-/// The database is ours: by its mark, or because its owner is an owner role of ours. The second counts as well, because
+/// The database is ours: by its mark, because its owner is an owner role of ours, or because a role's mark says that it
+/// was adopted. The second counts as well, because
 /// a database has no mark until it is finished, and because its owner can overwrite the comment that holds the mark.
 /// With `tenant` it must be that tenant's.
 pub(super) fn database(fleet: &FleetUid, database: &str, tenant: Option<&TenantId>, absent: Absent) -> String {
@@ -53,6 +62,10 @@ pub(super) fn database(fleet: &FleetUid, database: &str, tenant: Option<&TenantI
             format!("IF found IS NULL THEN {} END IF;", raise(MISSING, &format!("database `{database}`")))
         }
         Absent::Allow => String::new(),
+    };
+    let adopted = match tenant {
+        Some(tenant) => super::adopt::is_adopted(fleet, tenant, database),
+        None => super::adopt::is_anyones(fleet, database),
     };
     let (marked, owned) = match tenant {
         Some(tenant) => {
@@ -76,7 +89,7 @@ pub(super) fn database(fleet: &FleetUid, database: &str, tenant: Option<&TenantI
     };
     let body = format!(
         "SELECT true, coalesce({marked}, false)
-                OR coalesce(starts_with(shobj_description(r.oid, 'pg_authid'), {owned}), false)
+                OR coalesce(starts_with(shobj_description(r.oid, 'pg_authid'), {owned}), false) OR {adopted}
             INTO found, ours FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba WHERE d.datname = {};
         IF found AND NOT ours THEN {} END IF; {missing}",
         text(database),

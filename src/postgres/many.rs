@@ -14,6 +14,7 @@ use crate::tenancy::{Address, FleetUid, Keyring, Secret};
 /// Whose server it is and how many connections to open at most.
 pub struct Many<'a> {
     pub address: &'a Address,
+    pub user: &'a str,
     pub password: &'a Secret,
     pub deadline: Duration,
     pub keys: &'a Keyring,
@@ -62,7 +63,7 @@ async fn change_group(
         Some(server) => server,
         None if down.get() => return Err(not_tried(many.address)),
         None => {
-            let opened = Server::connect(many.address, many.password, many.deadline).await;
+            let opened = Server::connect(many.address, (many.user, many.password), many.deadline).await;
             opened.inspect_err(|_| down.set(true))?
         }
     };

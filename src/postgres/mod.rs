@@ -3,9 +3,10 @@
 //!
 //! Never touches a role or database without our mark, never sends a password as text (only SCRAM verifiers), and holds
 //! all SQL of the tenants' side.
-//! Read: server (a connection), observe, script and removal (what each change means in SQL, behind the guards of guard),
+//! Read: server (a connection), observe, script, adopt and removal (what each change means in SQL, behind the guards of guard),
 //! change (how they are sent), many, then ident and scram.
 
+mod adopt;
 mod change;
 mod code;
 mod error;
@@ -25,4 +26,5 @@ pub use error::Error;
 pub use many::{Many, change_many};
 pub use measure::DatabaseUse;
 pub use scram::Verifier;
-pub use server::Server;
+pub use script::Maker;
+pub use server::{ADMIN_ROLE, SUPERUSER, Server};

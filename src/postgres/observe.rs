@@ -24,6 +24,8 @@ const OBSERVE: &str = "SELECT json_build_object(
         'strangers', EXISTS (SELECT FROM aclexplode(d.datacl) a WHERE a.privilege_type = 'CONNECT'
             AND a.grantee NOT IN (0, d.datdba)
             AND coalesce(shobj_description(a.grantee, 'pg_authid'), '') NOT LIKE 'o7s1:%:role:' || d.datname || ':%'),
+        'connect', (SELECT coalesce(json_agg(pg_get_userbyid(a.grantee)), '[]') FROM aclexplode(d.datacl) a
+            WHERE a.privilege_type = 'CONNECT' AND a.grantee <> 0),
         'settings', (SELECT s.setconfig FROM pg_db_role_setting s WHERE s.setdatabase = d.oid AND s.setrole = 0))), '[]')
         FROM pg_database d),
     'roles', (SELECT coalesce(json_agg(json_build_object(
@@ -66,6 +68,8 @@ struct Database {
     public: bool,
     /// Roles that are neither the owner nor the tenant's were given CONNECT; the owner may do that.
     strangers: bool,
+    /// Roles that were given CONNECT.
+    connect: Vec<String>,
     settings: Option<Vec<String>>,
 }
 
@@ -98,9 +102,15 @@ fn translate(answer: Answer, keys: &Keyring, fleet: &FleetUid) -> ServerLive {
         of.into_iter()
             .for_each(|(role, ms)| role.statement_timeouts.push(RoleTimeout { database: database.clone(), ms }));
     }
+    let marks = server.roles.iter().filter_map(|(name, role)| Some((name, role.mark.as_ref()?)));
+    let adopted: BTreeMap<String, (String, TenantId)> =
+        marks.filter_map(|(name, mark)| Some((mark.adopted.clone()?, (name.clone(), mark.tenant.clone())))).collect();
     for database in answer.databases {
         let owner = server.roles.get(&database.owner).and_then(|role| role.mark.as_ref()).map(|mark| &mark.tenant);
-        let (name, live) = database_live(database, fleet, owner);
+        let (name, live) = match adopted.get(&database.name) {
+            Some((role, tenant)) => adopted_live(database, role, tenant),
+            None => database_live(database, fleet, owner),
+        };
         // Nobody can connect to `template0`; the others hold nothing, and a session there could still read the catalogue.
         match live {
             Kind::Tenants(live) => drop(server.databases.insert(name, live)),
@@ -120,6 +130,25 @@ enum Kind {
     },
 }
 
+/// Whatever its comment says, and even where it is one that servers come with: Railway's template makes `railway`.
+fn adopted_live(database: Database, role: &String, tenant: &TenantId) -> (String, Kind) {
+    let may_connect = database.connect.contains(role);
+    let live = DatabaseLive {
+        owner: database.owner,
+        tenant: Some(tenant.clone()),
+        adopted: true,
+        allow_connections: database.allow,
+        public_connect: database.public || !may_connect,
+        connection_limit: database.limit,
+        statement_timeout_ms: timeout(database.settings),
+    };
+    (database.name, Kind::Tenants(live))
+}
+
+fn timeout(settings: Option<Vec<String>>) -> Option<u64> {
+    settings.into_iter().flatten().find_map(|setting| statement_timeout_ms(&setting))
+}
+
 fn database_live(database: Database, fleet: &FleetUid, owner: Option<&TenantId>) -> (String, Kind) {
     if SERVER_DATABASES.contains(&database.name.as_str()) || database.name == "template0" {
         return (database.name, Kind::Servers { open: database.public && database.allow });
@@ -128,14 +157,14 @@ fn database_live(database: Database, fleet: &FleetUid, owner: Option<&TenantId>)
     // A database's owner can write its comment, and could name another tenant in it; nobody can write a role's. A mark
     // that the owner's contradicts counts as none, so it is set again.
     let mark = mark.filter(|mark| owner.is_none_or(|owner| *owner == mark.tenant));
-    let timeout = database.settings.into_iter().flatten().find_map(|setting| statement_timeout_ms(&setting));
     let live = DatabaseLive {
         owner: database.owner,
         tenant: mark.filter(|mark| mark.fleet == *fleet).map(|mark| mark.tenant),
+        adopted: false,
         allow_connections: database.allow,
         public_connect: database.public || database.strangers,
         connection_limit: database.limit,
-        statement_timeout_ms: timeout,
+        statement_timeout_ms: timeout(database.settings),
     };
     (database.name, Kind::Tenants(live))
 }
@@ -164,11 +193,10 @@ fn role_live(role: Role, keys: &Keyring, fleet: &FleetUid) -> (String, RoleLive)
         role.comment.as_deref().and_then(|text| RoleMarker::parse(text).ok()).filter(|mark| mark.fleet == *fleet);
     let verifier = role.verifier.as_deref().map(|text| keys.fingerprint(text));
     let password_ours = marker.as_ref().is_some_and(|marker| verifier.as_ref() == Some(&marker.verifier));
-    let mark = marker.map(|marker| RoleMark {
-        tenant: marker.tenant,
-        role: marker.role,
-        generation: marker.generation,
-        grants: marker.grants,
+    let mark = marker.map(|marker| {
+        let adopted = marker.adopted();
+        let grants = adopted.as_ref().map_or(marker.grants, |_| "owner".to_owned());
+        RoleMark { tenant: marker.tenant, role: marker.role, generation: marker.generation, grants, adopted }
     });
     let live = RoleLive {
         mark,

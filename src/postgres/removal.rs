@@ -12,7 +12,13 @@ pub(super) fn messages(fleet: &FleetUid, change: &Change) -> Vec<Message> {
         Change::EndConnections { database } => vec![
             Message::Together(guard_database(fleet, database, None, Absent::Allow)),
             // Apart, so that what was closed before it is committed, and nobody slips in again.
-            Message::Apart(end_sessions(&format!("datname = {}", text(database)))),
+            // In an adopted database only the tenant's own: other roles are not its.
+            Message::Apart(end_sessions(&format!(
+                "datname = {} AND (NOT {} OR starts_with(shobj_description(usesysid, 'pg_authid'), {}))",
+                text(database),
+                super::adopt::is_anyones(fleet, database),
+                text(&RoleMarker::prefix_of_fleet(fleet))
+            ))),
         ],
         Change::DropRole { tenant, database, role } => drop_role(fleet, tenant, database, role),
         Change::RenameDatabase { database, to } => rename(fleet, database, to),

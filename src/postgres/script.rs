@@ -1,5 +1,6 @@
 //! What each change means in SQL: messages, of which each is one transaction and can run again.
 
+use super::adopt;
 use super::guard::{Absent, block, database as guard_database, role as guard_role};
 use super::ident::{name, text};
 use super::observe::SERVER_DATABASES;
@@ -43,11 +44,17 @@ pub(super) fn messages(maker: Maker<'_>, change: &Change) -> Vec<Message> {
         Change::OpenDatabase { tenant, database } => {
             let mark = DatabaseMarker { fleet: fleet.clone(), tenant: tenant.clone() };
             let (quoted, mark) = (name(database), text(&mark.to_string()));
-            vec![Message::Together(format!(
-                "{}; REVOKE ALL ON DATABASE {quoted} FROM PUBLIC; {}; COMMENT ON DATABASE {quoted} IS {mark};
-                ALTER DATABASE {quoted} ALLOW_CONNECTIONS true",
-                guard_database(fleet, database, Some(tenant), Absent::Refuse),
+            // Of an adopted database a server that was not read may be told to do this; its own access is another's.
+            let body = format!(
+                "IF NOT {} THEN REVOKE ALL ON DATABASE {quoted} FROM PUBLIC; {} COMMENT ON DATABASE {quoted} IS {mark};
+                ALTER DATABASE {quoted} ALLOW_CONNECTIONS true; END IF;",
+                adopt::is_adopted(fleet, tenant, database),
                 revoke_from_strangers(database)
+            );
+            vec![Message::Together(format!(
+                "{}; {}",
+                guard_database(fleet, database, Some(tenant), Absent::Refuse),
+                block("r text;", &body)
             ))]
         }
         Change::GrantRole { tenant, database, role, grants } => {
@@ -83,6 +90,7 @@ pub(super) fn messages(maker: Maker<'_>, change: &Change) -> Vec<Message> {
         }
         Change::CloseToPublic { database } => close_to_public(database),
         Change::RenameTenant { .. } => rename::messages(maker, change),
+        Change::AdoptDatabase { .. } | Change::JoinDatabase { .. } => adopt::messages(maker, change),
         Change::EndConnections { .. }
         | Change::Release { .. }
         | Change::DropRole { .. }
@@ -125,30 +133,47 @@ pub(super) fn role_mark(
 }
 
 /// Role, rights, password and mark in one transaction; again, it brings an existing role of ours to the same state.
-fn create_role(
+pub(super) fn create_role(
     maker: Maker<'_>,
     whose: (&TenantId, Option<&RoleName>, u32),
     connection_limit: u32,
     login: bool,
 ) -> String {
+    // A declared role has no grants yet; the word is set when they are given.
+    let grants = if whose.1.is_none() { "owner" } else { "none" };
+    let guard = guard_role(maker.fleet, whose.0, whose.1, Absent::Allow);
+    format!("{guard}; {}", role_with(maker, whose, (connection_limit, login), grants))
+}
+
+/// Without a guard. What the mark of an owner role says of an adopted database stays.
+pub(super) fn role_with(
+    maker: Maker<'_>,
+    whose: (&TenantId, Option<&RoleName>, u32),
+    (connection_limit, login): (u32, bool),
+    grants: &str,
+) -> String {
     let (tenant, role, generation) = whose;
     let full = role_name(tenant, role);
     let verifier = Verifier::of(maker.keys, &credential(tenant, role, generation));
-    // A declared role has no grants yet; the word is set when they are given.
-    let mark = role_mark(maker, whose, &verifier, if role.is_none() { "owner" } else { "none" });
+    let mark = role_mark(maker, whose, &verifier, "");
+    let comment = format!(
+        "EXECUTE format('COMMENT ON ROLE %I IS %L', {full}, {} || coalesce((SELECT substring(
+            shobj_description(oid, 'pg_authid') FROM ':(adopted/[^:]*)$') FROM pg_roles WHERE rolname = {full}), {}));",
+        text(&mark),
+        text(grants),
+        full = text(&full),
+    );
     let create = format!(
         "IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = {}) THEN CREATE ROLE {}; END IF;",
         text(&full),
         name(&full)
     );
     format!(
-        "{}; {}; ALTER ROLE {quoted} {} {UNPRIVILEGED} CONNECTION LIMIT {connection_limit} PASSWORD {};
-        COMMENT ON ROLE {quoted} IS {}",
-        guard_role(maker.fleet, tenant, role, Absent::Allow),
+        "{}; ALTER ROLE {quoted} {} {UNPRIVILEGED} CONNECTION LIMIT {connection_limit} PASSWORD {}; {}",
         block("", &create),
         if login { "LOGIN VALID UNTIL 'infinity'" } else { "NOLOGIN" },
         text(verifier.as_str()),
-        text(&mark),
+        block("", &comment),
         quoted = name(&full),
     )
 }
@@ -221,11 +246,12 @@ fn grant(fleet: &FleetUid, tenant: &TenantId, database: &str, role: &RoleName, g
         ALTER DEFAULT PRIVILEGES FOR ROLE {owner} REVOKE ALL ON SEQUENCES FROM {quoted};
         ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT USAGE ON SCHEMAS TO {quoted};
         ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT {tables} ON TABLES TO {quoted};
-        ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT {sequences} ON SEQUENCES TO {quoted}; {}",
+        ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT {sequences} ON SEQUENCES TO {quoted}; {}; {}",
         guard_role(fleet, tenant, Some(role), Absent::Refuse),
         guard_database(fleet, database, Some(tenant), Absent::Refuse),
         name(database),
         block("s text;", &existing),
+        adopt::defaults_of_owner(tenant, &full, tables, sequences),
         block("m text[];", &record),
     )
 }
@@ -256,20 +282,21 @@ fn close_to_public(database: &str) -> Vec<Message> {
     }
     let body = format!(
         "IF EXISTS (SELECT FROM pg_database WHERE datname = {}) THEN
-            REVOKE CONNECT, TEMPORARY ON DATABASE {} FROM PUBLIC; END IF;",
+            {} REVOKE CONNECT, TEMPORARY ON DATABASE {} FROM PUBLIC; END IF;",
         text(database),
+        adopt::keep_access(database),
         name(database)
     );
-    vec![Message::Together(block("", &body))]
+    vec![Message::Together(block("r text;", &body))]
 }
 
 /// Whoever is neither the owner nor one of the tenant's roles; a tenant may let others in, and nobody else may want that.
 fn revoke_from_strangers(database: &str) -> String {
     let literal = text(database);
     format!(
-        "DO $o7s$ DECLARE r text; BEGIN FOR r IN SELECT DISTINCT a.grantee::regrole::text FROM pg_database d, aclexplode(d.datacl) a \
+        "FOR r IN SELECT DISTINCT a.grantee::regrole::text FROM pg_database d, aclexplode(d.datacl) a \
          WHERE d.datname = {literal} AND a.grantee NOT IN (0, d.datdba) AND \
          coalesce(shobj_description(a.grantee, 'pg_authid'), '') NOT LIKE 'o7s1:%:role:' || d.datname || ':%' \
-         LOOP EXECUTE format('REVOKE ALL ON DATABASE %I FROM %s CASCADE', {literal}, r); END LOOP; END $o7s$"
+         LOOP EXECUTE format('REVOKE ALL ON DATABASE %I FROM %s CASCADE', {literal}, r); END LOOP;"
     )
 }

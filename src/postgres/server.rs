@@ -17,6 +17,11 @@ const VERSION_MIN: u32 = 150_000;
 const SETTINGS: [(&str, &str); 3] =
     [("lock_timeout", "10s"), ("statement_timeout", "60s"), ("client_connection_check_interval", "2s")];
 
+/// Who O7s is on a server that somebody else made: a superuser of its own, beside theirs.
+pub const ADMIN_ROLE: &str = "o7s_admin";
+/// The superuser of a server that O7s made.
+pub const SUPERUSER: &str = "postgres";
+
 pub struct Server {
     pub(super) connection: PgConnection,
     /// To open further connections to other databases of the same server.
@@ -33,13 +38,17 @@ impl std::fmt::Debug for Server {
 impl Server {
     /// One attempt of at most `deadline`. Encrypted unless it stays on this machine; the certificate is not verified,
     /// because Railway's image names only `localhost` in it.
-    pub async fn connect(address: &Address, password: &Secret, deadline: Duration) -> Result<Server, Error> {
+    pub async fn connect(
+        address: &Address,
+        (user, password): (&str, &Secret),
+        deadline: Duration,
+    ) -> Result<Server, Error> {
         let local =
             address.host == "localhost" || address.host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
         let options = PgConnectOptions::new_without_pgpass()
             .host(&address.host)
             .port(address.port)
-            .username("postgres")
+            .username(user)
             .password(password.expose())
             .database("postgres")
             .ssl_mode(if local { PgSslMode::Prefer } else { PgSslMode::Require })

@@ -61,6 +61,14 @@ pub fn read_owner(entry: &Value, fleet: &FleetUid, name: &str, id: &ServiceId) -
     })
 }
 
+/// Whether the marker says that somebody else made the service.
+pub fn read_adopted(entry: &Value) -> bool {
+    match object(entry, "/variables").and_then(|all| all.get(OWNER_VARIABLE)).map(shown) {
+        Some(Shown::Text(text)) => ServiceMarker::parse(text).is_ok_and(|marker| marker.adopted),
+        _ => false,
+    }
+}
+
 fn shown(variable: &Value) -> Shown<'_> {
     let sealed = variable.get("isSealed").and_then(Value::as_bool).unwrap_or(false);
     let value = variable.get("value").unwrap_or(&Value::Null);

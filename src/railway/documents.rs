@@ -5,6 +5,7 @@ use graphql_client::GraphQLQuery;
 // The schema's scalars; the generated modules look for them here.
 type DateTime = chrono::DateTime<chrono::Utc>;
 type EnvironmentConfig = serde_json::Value;
+type EnvironmentVariables = serde_json::Value;
 
 // `tt`, because the derive reads bare literals only.
 macro_rules! documents {
@@ -34,4 +35,7 @@ documents! {
     AttachVolume: "graphql/operations/AttachVolume.graphql"
     CommitPatch: "graphql/operations/CommitPatch.graphql"
     DeployService: "graphql/operations/DeployService.graphql"
+    ReadDeployVariables: "graphql/operations/ReadDeployVariables.graphql"
+    RenameService: "graphql/operations/RenameService.graphql"
+    SetVariables: "graphql/operations/SetVariables.graphql"
 }

@@ -3,7 +3,7 @@
 //! It spends requests within Railway's limits, repeats only what is safe to repeat, and tells "refused" from "unknown
 //! whether done". It never decides what to make or delete, never commits what a person has staged, and lets no GraphQL
 //! shape and no variable's value out.
-//! Read: client, answer, budget, transport; documents, batch; project, observe, config, create, patch, endpoints.
+//! Read: client, answer, budget, transport; documents, batch; project, observe, config, create, patch, endpoints, take_over.
 
 mod answer;
 mod batch;
@@ -33,6 +33,7 @@ mod project;
 mod project_tests;
 #[cfg(test)]
 mod scripted;
+mod take_over;
 mod transport;
 #[cfg(test)]
 mod transport_tests;
@@ -44,6 +45,7 @@ pub use error::{BatchFailure, Error};
 pub use limits::plan_limits;
 pub use patch::{Patch, ServicePatch, VolumePatch};
 pub use project::{Found, FoundProject, Reach};
+pub use take_over::{Entrance, RELEASED};
 pub use transport::{HttpRequest, HttpResponse, HttpTransport, Transport, TransportError};
 
 /// How we present ourselves to Railway.

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::client::Client;
-use super::config::{read_owner, read_service};
+use super::config::{read_adopted, read_owner, read_service};
 use super::documents::{PollConfigEtag, ReadLiveState, poll_config_etag, read_live_state as page};
 use super::error::Error;
 use super::limits::plan_limits;
@@ -179,7 +179,8 @@ fn service_live(
     let deployment = latest.map_or(Deployment::None, deployment);
     let deployment_id = latest.map(|latest| latest.id.clone());
     let (name, created_at) = (service.name, service.created_at);
-    Ok(ServiceLive { id, name, created_at, owner, config, deployment, deployment_id })
+    let adopted = owner == Ownership::Ours && entry.is_some_and(read_adopted);
+    Ok(ServiceLive { id, name, created_at, owner, adopted, config, deployment, deployment_id })
 }
 
 fn deployment(latest: &LatestDeployment) -> Deployment {

@@ -27,6 +27,10 @@ const SAVE_INSTANCE: &str = fenced!(
             public_port = excluded.public_port, applied = excluded.applied, changed_at = now())
     SELECT count(*) FROM fence"
 );
+const REMOVE_INSTANCE: &str = fenced!(
+    "written AS (DELETE FROM o7s.instances USING fence WHERE name = $2)
+    SELECT count(*) FROM fence"
+);
 const SAVE_PLACEMENTS: &str = fenced!(
     "written AS (INSERT INTO o7s.placements AS have (tenant, instance, database)
         SELECT wanted.* FROM fence, unnest($2::text[], $3::text[], $4::text[]) AS wanted
@@ -98,6 +102,10 @@ impl Lease {
         let query = query.bind(endpoint.map(|endpoint| i32::from(endpoint.public.port)));
         let query = query.bind(record.applied.as_ref().map(|digest| digest.as_str().to_owned()));
         self.write("remember an instance", query).await
+    }
+
+    pub async fn remove_instance(&mut self, name: &str) -> Result<(), Error> {
+        self.write_one(REMOVE_INSTANCE, "forget an instance", name).await
     }
 
     /// One statement for any number; each tenant at most once.

@@ -10,6 +10,7 @@ use super::keyring::{Fingerprint, FleetUid};
 pub const OWNER_VARIABLE: &str = "O7S_OWNER";
 
 const FORMAT: &str = "o7s1";
+const ADOPTED: &str = "adopted";
 
 /// What a service of ours is for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -28,13 +29,15 @@ impl Purpose {
     }
 }
 
-/// `o7s1:<fleet uid>:<service name>[:<service id>]`. The id is added by the patch that first configures the service;
-/// until then a marker without id counts. A marker with another service's id was copied and means nothing.
+/// `o7s1:<fleet uid>:<service name>[:<service id>[:adopted]]`. The id is added by the patch that first configures the
+/// service; until then a marker without id counts. A marker with another service's id was copied and means nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceMarker {
     pub fleet: FleetUid,
     pub service_name: String,
     pub service: Option<ServiceId>,
+    /// Made by somebody else: its variables and its superuser's password are not ours.
+    pub adopted: bool,
 }
 
 /// Why a text is no marker this version reads.
@@ -62,18 +65,20 @@ fn is_newer(format: &str) -> bool {
 impl fmt::Display for ServiceMarker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{FORMAT}:{}:{}", self.fleet.as_str(), self.service_name)?;
-        self.service.iter().try_for_each(|id| write!(f, ":{id}"))
+        self.service.iter().try_for_each(|id| write!(f, ":{id}"))?;
+        if self.adopted { write!(f, ":{ADOPTED}") } else { Ok(()) }
     }
 }
 
 impl ServiceMarker {
     pub fn parse(text: &str) -> Result<ServiceMarker, Unreadable> {
-        let (fleet, name, service) = match fields(text)?[..] {
-            [fleet, name] => (fleet, name, None),
-            [fleet, name, id] => (fleet, name, ServiceId::parse(id).ok()),
+        let (fleet, name, service, adopted) = match fields(text)?[..] {
+            [fleet, name] => (fleet, name, None, false),
+            [fleet, name, id] => (fleet, name, ServiceId::parse(id).ok(), false),
+            [fleet, name, id, ADOPTED] => (fleet, name, ServiceId::parse(id).ok(), true),
             _ => return Err(Unreadable::NoMarker),
         };
-        Ok(ServiceMarker { fleet: FleetUid::from_stored(fleet), service_name: name.to_owned(), service })
+        Ok(ServiceMarker { fleet: FleetUid::from_stored(fleet), service_name: name.to_owned(), service, adopted })
     }
 }
 
@@ -114,8 +119,15 @@ pub struct RoleMarker {
     pub role: Option<RoleName>,
     pub generation: u32,
     pub verifier: Fingerprint,
-    /// `owner`, `read` or `write`: what the role was last granted inside the database.
+    /// `owner`, `read` or `write`: what the role was last granted inside the database; `adopted/<database>` of the role
+    /// of a tenant whose database somebody else made and owns.
     pub grants: String,
+}
+
+/// The grants of the owner role of an adopted `database`. It stands in the mark of the role and not on the database,
+/// because the database's owner can write its comment, and may have written one.
+pub fn adopted_grants(database: &str) -> String {
+    format!("{ADOPTED}/{}", database.replace('%', "%25").replace(':', "%3A"))
 }
 
 impl fmt::Display for RoleMarker {
@@ -140,6 +152,12 @@ impl RoleMarker {
     /// How the mark of this very role begins.
     pub fn prefix(fleet: &FleetUid, tenant: &TenantId, role: Option<&RoleName>) -> String {
         format!("{}{}:", RoleMarker::prefix_of_tenant(fleet, tenant), role.map_or("", RoleName::as_str))
+    }
+
+    /// The adopted database, of an owner role.
+    pub fn adopted(&self) -> Option<String> {
+        let name = self.grants.strip_prefix(ADOPTED)?.strip_prefix('/').filter(|_| self.role.is_none())?;
+        Some(name.replace("%3A", ":").replace("%25", "%"))
     }
 
     pub fn parse(text: &str) -> Result<RoleMarker, Unreadable> {
@@ -168,8 +186,17 @@ mod tests {
     #[test]
     fn a_service_marker_survives_the_way_out_and_back_with_and_without_id() {
         for service in [None, ServiceId::parse("5f3c-1").ok()] {
-            let marker = ServiceMarker { fleet: uid(), service_name: "shared-1".into(), service };
+            let marker = ServiceMarker {
+                fleet: uid(),
+                service_name: "shared-1".into(),
+                service: service.clone(),
+                adopted: false,
+            };
             assert_eq!(ServiceMarker::parse(&marker.to_string()), Ok(marker));
+            // Only a service that exists can be adopted.
+            let adopted = ServiceMarker { fleet: uid(), service_name: "shared-1".into(), service, adopted: true };
+            let read = ServiceMarker::parse(&adopted.to_string());
+            assert_eq!(read == Ok(adopted.clone()), adopted.service.is_some());
         }
     }
 
@@ -184,6 +211,22 @@ mod tests {
             grants: "read".into(),
         };
         assert_eq!(RoleMarker::parse(&marker.to_string()), Ok(marker));
+    }
+
+    #[test]
+    fn an_adopted_databases_name_survives_in_its_roles_mark_whatever_is_in_it() {
+        for database in ["shop", "a:b", "100%", "%3A", "a/b: c", "\"q\"", "%253A"] {
+            let marker = RoleMarker {
+                fleet: uid(),
+                tenant: TenantId::parse("acme").expect("valid"),
+                role: None,
+                generation: 1,
+                verifier: Fingerprint::from_stored("ab12"),
+                grants: adopted_grants(database),
+            };
+            let read = RoleMarker::parse(&marker.to_string()).expect("ours");
+            assert_eq!((read.adopted().as_deref(), &read), (Some(database), &marker));
+        }
     }
 
     #[test]

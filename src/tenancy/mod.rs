@@ -22,7 +22,7 @@ pub use id::{
 pub use keyring::{Credential, Fingerprint, FleetUid, GENERATION_MAX, Keyring, WeakKey};
 pub use limits::{Limits, Over, OverLimit, Upgrade};
 pub use login::{Login, connection_url, role_name};
-pub use marker::{DatabaseMarker, OWNER_VARIABLE, Purpose, RoleMarker, ServiceMarker, Unreadable};
+pub use marker::{DatabaseMarker, OWNER_VARIABLE, Purpose, RoleMarker, ServiceMarker, Unreadable, adopted_grants};
 pub use quantity::{BadQuantity, Bytes, Millis, Percent};
 pub use route::{Address, Endpoint, Route, RouteState};
 pub use secret::Secret;

@@ -1,5 +1,7 @@
 //! One binary for all integration tests: one link, not five.
 
+#[cfg(feature = "local")]
+mod adopting;
 mod behaviours;
 #[cfg(feature = "local")]
 mod ci;

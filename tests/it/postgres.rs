@@ -42,7 +42,9 @@ impl Place {
     }
 
     async fn connect(&self) -> Server {
-        Server::connect(&self.address(), &self.server.password, DEADLINE).await.expect("the test server answers")
+        Server::connect(&self.address(), ("postgres", &self.server.password), DEADLINE)
+            .await
+            .expect("the test server answers")
     }
 
     async fn change(&self, changes: &[Change]) -> Result<(), Error> {
@@ -53,6 +55,7 @@ impl Place {
         let address = Address { port, ..self.address() };
         let many = Many {
             address: &address,
+            user: "postgres",
             password: &self.server.password,
             deadline: DEADLINE,
             keys: &self.keys,
@@ -507,9 +510,12 @@ async fn one_bad_change_does_not_take_its_neighbours_with_it_and_is_named() {
 async fn a_server_that_is_not_there_or_knows_another_password_is_told_apart() {
     let place = Place::open().await;
     let nobody = Address { host: "127.0.0.1".into(), port: 1 };
-    let error = Server::connect(&nobody, &place.server.password, DEADLINE).await.expect_err("nobody there");
+    let error =
+        Server::connect(&nobody, ("postgres", &place.server.password), DEADLINE).await.expect_err("nobody there");
     assert!(matches!(error, Error::NotListening { .. }), "{error}");
-    let wrong = Server::connect(&place.address(), &Secret::new("wrong"), DEADLINE).await.expect_err("wrong password");
+    let wrong = Server::connect(&place.address(), ("postgres", &Secret::new("wrong")), DEADLINE)
+        .await
+        .expect_err("wrong password");
     assert!(matches!(wrong, Error::WrongPassword { .. }), "{wrong}");
 }
 

@@ -44,7 +44,7 @@ impl Shop {
 
     fn marker(&self, name: &str, service: Option<&ServiceId>) -> String {
         let (fleet, service) = (self.fleet.clone(), service.cloned());
-        ServiceMarker { fleet, service_name: name.to_owned(), service }.to_string()
+        ServiceMarker { fleet, service_name: name.to_owned(), service, adopted: false }.to_string()
     }
 
     async fn services(&self, names: &[&str]) -> Vec<ServiceId> {

@@ -18,8 +18,7 @@ pub fn fresh(max_connections: u32) -> ServerLive {
 pub fn apply(server: &mut ServerLive, change: &Change) {
     match change {
         Change::CreateRole { tenant, role, generation, connection_limit, login } => {
-            let fresh = fresh_role(tenant, role.as_ref(), *generation, *connection_limit, *login);
-            server.roles.insert(role_name(tenant, role.as_ref()), fresh);
+            create_role(server, (tenant, role.as_ref()), *generation, (*connection_limit, *login));
         }
         Change::CreateDatabase { tenant, database, connection_limit } => {
             let fresh = || half_made(tenant, *connection_limit);
@@ -27,6 +26,9 @@ pub fn apply(server: &mut ServerLive, change: &Change) {
             live.connection_limit = signed(*connection_limit);
         }
         Change::OpenDatabase { tenant, database } => with_database(server, database, |live| {
+            if live.adopted {
+                return;
+            }
             live.tenant = Some(tenant.clone());
             live.public_connect = false;
             live.allow_connections = true;
@@ -44,9 +46,10 @@ pub fn apply(server: &mut ServerLive, change: &Change) {
         Change::DropPrivileges { tenant, role } => {
             with_role(server, tenant, role.as_ref(), |live| live.privileged = false)
         }
-        Change::RevokeMemberships { tenant, role, .. } => {
-            with_role(server, tenant, role.as_ref(), |live| live.member_of.clear())
+        Change::RevokeMemberships { tenant, role, member_of } => {
+            with_role(server, tenant, role.as_ref(), |live| live.member_of.retain(|group| !member_of.contains(group)))
         }
+        Change::AdoptDatabase { .. } | Change::JoinDatabase { .. } => adopt(server, change),
         Change::SetRoleConnectionLimit { tenant, role, limit } => {
             with_role(server, tenant, role.as_ref(), |live| live.connection_limit = signed(*limit));
         }
@@ -82,6 +85,43 @@ pub fn apply(server: &mut ServerLive, change: &Change) {
     }
 }
 
+/// Again, it keeps what the mark says of an adopted database, and its memberships.
+fn create_role(
+    server: &mut ServerLive,
+    (tenant, role): (&TenantId, Option<&RoleName>),
+    generation: u32,
+    (connection_limit, login): (u32, bool),
+) {
+    let mut fresh = fresh_role(tenant, role, generation, connection_limit, login);
+    if let Some(have) = server.roles.get(&role_name(tenant, role)) {
+        fresh.member_of.clone_from(&have.member_of);
+        let adopted = have.mark.as_ref().and_then(|mark| mark.adopted.clone());
+        fresh.mark.iter_mut().for_each(|mark| mark.adopted = adopted.clone());
+    }
+    server.roles.insert(role_name(tenant, role), fresh);
+}
+
+fn adopt(server: &mut ServerLive, change: &Change) {
+    match change {
+        Change::AdoptDatabase { tenant, database, generation, connection_limit, .. } => {
+            let mut role = fresh_role(tenant, None, *generation, *connection_limit, true);
+            role.mark.iter_mut().for_each(|mark| mark.adopted = Some(database.clone()));
+            server.roles.insert(role_name(tenant, None), role);
+            with_database(server, database, |live| {
+                (live.tenant, live.adopted, live.public_connect) = (Some(tenant.clone()), true, true);
+            });
+        }
+        Change::JoinDatabase { tenant, database, member_of } => {
+            with_role(server, tenant, None, |live| {
+                live.member_of.retain(|group| Some(group) != member_of.as_ref());
+                live.member_of.extend(member_of.clone());
+            });
+            with_database(server, database, |live| live.public_connect = false);
+        }
+        _ => {}
+    }
+}
+
 fn is_of(role: &RoleLive, tenant: &TenantId) -> bool {
     role.mark.as_ref().is_some_and(|mark| mark.tenant == *tenant)
 }
@@ -92,6 +132,7 @@ fn release(server: &mut ServerLive, tenant: &TenantId, database: &str) {
     let let_in = server.roles.values().any(declared);
     if let Some(live) = server.databases.get_mut(database).filter(|live| live.tenant.as_ref() == Some(tenant)) {
         (live.tenant, live.public_connect) = (None, live.public_connect || let_in);
+        live.adopted = false;
     }
     let roles = server.roles.values_mut();
     roles.filter(|role| is_of(role, tenant)).for_each(|role| (role.mark, role.password_ours) = (None, false));
@@ -128,7 +169,7 @@ fn rename(
 
 fn fresh_role(tenant: &TenantId, role: Option<&RoleName>, generation: u32, limit: u32, login: bool) -> RoleLive {
     let grants = role.map_or("owner", |_| "none").to_owned();
-    let mark = RoleMark { tenant: tenant.clone(), role: role.cloned(), generation, grants };
+    let mark = RoleMark { tenant: tenant.clone(), role: role.cloned(), generation, grants, adopted: None };
     RoleLive {
         mark: Some(mark),
         can_login: login,
@@ -145,6 +186,7 @@ fn half_made(tenant: &TenantId, limit: u32) -> DatabaseLive {
     DatabaseLive {
         owner: tenant.to_string(),
         tenant: None,
+        adopted: false,
         allow_connections: false,
         public_connect: true,
         connection_limit: signed(limit),

@@ -168,6 +168,10 @@ impl Control for ControlModel {
         self.write(|rows| drop(rows.live.renames.remove(former))).await
     }
 
+    async fn remove_instance(&self, name: &str) -> Result<(), Error> {
+        self.write(|rows| drop(rows.live.instances.remove(name))).await
+    }
+
     async fn start_deletion(&self, intent: &DeletionIntent) -> Result<(), Error> {
         // By this database's clock, whatever the operator's says.
         let row = PendingDeletion {

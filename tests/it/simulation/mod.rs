@@ -3,6 +3,7 @@
 //! so each fault can be replayed.
 //! Read: sim (the world and its calls), control, servers and apply (the models), then the laws.
 
+mod adopt_laws;
 mod apply;
 mod by_hand;
 mod control;

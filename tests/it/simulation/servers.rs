@@ -2,7 +2,7 @@
 //! call; a server answers only while its deployment runs.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
@@ -11,7 +11,7 @@ use ogelnates::local::InProcess;
 use ogelnates::local::world::At;
 use ogelnates::operator::{ServerFailure, Servers};
 use ogelnates::plan::{DatabaseChange as Change, ServerLive};
-use ogelnates::tenancy::{Address, InstanceName};
+use ogelnates::tenancy::{Address, InstanceName, Secret};
 use tokio::time::Instant;
 
 use super::apply::{apply, fresh};
@@ -28,6 +28,9 @@ pub struct ServersModel {
     pub max_connections: Cell<u32>,
     /// Observations that fail first, as while a server starts.
     silent: Cell<u32>,
+    adopted: RefCell<BTreeSet<InstanceName>>,
+    /// Where our own superuser may log in beside the other one.
+    admitted: RefCell<BTreeSet<InstanceName>>,
 }
 
 impl ServersModel {
@@ -39,6 +42,8 @@ impl ServersModel {
             contents: Contents::default(),
             max_connections: Cell::new(260),
             silent: Cell::new(0),
+            adopted: RefCell::default(),
+            admitted: RefCell::default(),
         }
     }
 
@@ -46,7 +51,8 @@ impl ServersModel {
     pub fn fork(&self, railway: Arc<Mutex<InProcess>>, calls: Arc<Calls>, began: Instant) -> ServersModel {
         let contents = Rc::new(RefCell::new(self.contents.borrow().clone()));
         let (max_connections, silent) = (self.max_connections.clone(), self.silent.clone());
-        ServersModel { railway, calls, began, contents, max_connections, silent }
+        let (adopted, admitted) = (self.adopted.clone(), self.admitted.clone());
+        ServersModel { railway, calls, began, contents, max_connections, silent, adopted, admitted }
     }
 
     /// The volume of the running instance called `name`, in whichever project.
@@ -89,11 +95,40 @@ fn gone(name: &InstanceName) -> ServerFailure {
 }
 
 impl Servers for ServersModel {
+    fn know_adopted(&self, names: BTreeSet<InstanceName>) {
+        *self.adopted.borrow_mut() = names;
+    }
+
+    /// The model's servers believe everybody who says to be their superuser.
+    async fn admit(
+        &self,
+        name: &InstanceName,
+        _at: &Address,
+        _entrance: (&str, &Secret),
+        _force: bool,
+    ) -> Result<(), ServerFailure> {
+        self.calls.call(|| self.admitted.borrow_mut().insert(name.clone())).await;
+        Ok(())
+    }
+
+    async fn dismiss(&self, name: &InstanceName, _at: &Address) -> Result<(), ServerFailure> {
+        self.calls.call(|| self.admitted.borrow_mut().remove(name)).await;
+        Ok(())
+    }
+
     async fn observe(&self, name: &InstanceName, _at: &Address) -> Result<ServerLive, ServerFailure> {
         let look = || {
             if self.silent.get() > 0 {
                 self.silent.set(self.silent.get() - 1);
                 return Err(gone(name));
+            }
+            if self.adopted.borrow().contains(name) && !self.admitted.borrow().contains(name) {
+                let code = ogelnates::postgres::Code::WrongPassword.into();
+                return Err(ServerFailure {
+                    code,
+                    message: "password authentication failed".into(),
+                    help: "adopt".into(),
+                });
             }
             let volume = self.volume(name).ok_or_else(|| gone(name))?;
             Ok(self.contents.borrow_mut().entry(volume).or_insert_with(|| fresh(self.max_connections.get())).clone())

@@ -287,7 +287,7 @@ impl Sim {
         }
     }
 
-    fn door<'a>(
+    pub fn door<'a>(
         &'a self,
         railway: &'a Client,
         stop: &'a CancellationToken,
@@ -308,6 +308,21 @@ impl Sim {
             timing: Timing::default(),
             run: uuid::Uuid::nil(),
             inside: false,
+        }
+    }
+
+    /// Work outside of any plan, under the lease and with a look at the world, that a kill can end: `None`.
+    pub async fn under_lease<T>(&self, work: impl AsyncFnOnce(&Door<'_>, Live) -> T) -> Option<T> {
+        let (railway, stop, clock) = (self.client(self.requests_made()), CancellationToken::new(), || self.now());
+        let door = self.door(&railway, &stop, &|_| (), &clock);
+        let run = async {
+            let (_, control) = self.control.take_lease_and_load().await;
+            let live = observe(&door, &self.servers, None, control).await.expect("seen");
+            work(&door, live).await
+        };
+        tokio::select! {
+            done = run => Some(done),
+            () = self.calls.killed.notified() => None,
         }
     }
 
