@@ -92,6 +92,7 @@ pub fn plan(desired: &Desired, live: &Live, consent: &Consent) -> Plan {
 fn decide(mut draft: Draft<'_>) -> Plan {
     let (desired, live) = (draft.desired, draft.live);
     let (mut remembered, renamed) = (place::remembered(live), renamed::found(live));
+    rename::warn_of_unknown(&mut draft, &remembered);
     let not_renamed = settle_names(&mut draft, &mut remembered);
     let mut placer = placer(desired, live);
     for (tenant, places) in &remembered {
@@ -274,6 +275,11 @@ pub(super) fn capacity(desired: &Desired, live: &Live, name: &InstanceName) -> u
     command.and_then(max_connections_of).unwrap_or_else(fresh).saturating_sub(RESERVED_CONNECTIONS)
 }
 
+/// Names that Railway's people chose, in a form that no terminal obeys and no comment is broken by.
+fn printable(name: &str) -> String {
+    name.chars().map(|c| if c.is_control() || "`<>[]@".contains(c) { '·' } else { c }).collect()
+}
+
 fn empty(desired: &Desired, live: &Live, consent: &Consent) -> Plan {
     let mut warnings = Vec::new();
     if live.railway.staged_changes > 0 {
@@ -290,9 +296,9 @@ fn empty(desired: &Desired, live: &Live, consent: &Consent) -> Plan {
     Plan {
         fleet: desired.fleet.name.to_string(),
         fleet_uid: live.fleet.clone(),
-        project: live.railway.project_name.clone(),
+        project: printable(&live.railway.project_name),
         project_id: live.railway.project.clone(),
-        environment: live.railway.environment_name.clone(),
+        environment: printable(&live.railway.environment_name),
         environment_id: live.railway.environment.clone(),
         snapshot: Snapshot {
             etag: live.railway.config_etag.clone(),

@@ -171,6 +171,10 @@ fn finish_rename(draft: &mut Draft<'_>, tenant: &Tenant, pending: &PendingDeleti
         matches!(server, Some(Status::Awake(server)) if server.databases.contains_key(tenant.name.as_str()));
     if unrenamed {
         let place = Placement { instance: pending.instance.clone(), database: tenant.name.to_string() };
+        if pending.due {
+            // It was in use for all of its grace time, so that time never was one: as if it were asked for now.
+            return begin(draft, tenant, &place);
+        }
         route_retired(draft, tenant);
         let mut changes = lock_out(draft, tenant, &place);
         changes.push(Change::EndConnections { database: place.database.clone() });

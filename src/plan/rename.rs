@@ -57,6 +57,24 @@ pub(super) fn resolve(
     (formers, refused)
 }
 
+/// A former name that nothing here has, of a tenant that is new: most likely a typing error, and the new database would
+/// look like lost data. It is no refusal, because a fleet made anew elsewhere begins like that.
+pub(super) fn warn_of_unknown(draft: &mut Draft<'_>, places: &Places) {
+    let control = &draft.live.control;
+    for tenant in draft.desired.tenants.values().filter(|tenant| tenant.state == TenantState::Present) {
+        let Some(former) = &tenant.renamed_from else { continue };
+        let known = |name: &TenantId| places.contains_key(name) || control.routes.contains_key(name);
+        if known(former) || known(&tenant.name) || control.renames.contains_key(former) {
+            continue;
+        }
+        let (name, origin) = (&tenant.name, tenant.origins.at("metadata.renamedFrom"));
+        let text = format!(
+            "{origin}: tenant/{name} is renamed from `{former}`, which is nowhere here: it is made new and empty"
+        );
+        draft.plan.warnings.push(text);
+    }
+}
+
 /// Left in place afterwards, `renamedFrom` names nothing any more and has no effect.
 fn wanted_from(tenant: &Tenant, live: &Live, places: &Places) -> Option<TenantId> {
     let former = tenant.renamed_from.as_ref()?;
@@ -239,7 +257,9 @@ pub(super) fn settle(draft: &mut Draft<'_>) {
     let open = draft.live.control.renames.iter().filter(|(_, rename)| !rename.done);
     let open: Vec<(TenantId, TenantId)> = open.map(|(former, rename)| (former.clone(), rename.to.clone())).collect();
     for (former, to) in open {
-        if draft.formers.values().any(|wanted| wanted.name == former) || draft.desired.tenants.contains_key(&to) {
+        // Whoever takes over either of the two names says what becomes of them.
+        let taken = draft.formers.values().any(|wanted| wanted.name == former || wanted.name == to);
+        if taken || draft.desired.tenants.contains_key(&to) {
             continue;
         }
         let Some(route) = draft.live.control.routes.get(&former) else {

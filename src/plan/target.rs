@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::action::{Action, Plan, Problem, Step, Symbol};
+use super::action::{Action, Forgotten, Plan, Problem, Step, Symbol};
 use super::change::DatabaseChange as Change;
 use super::code::Code;
 use super::held::owner;
@@ -191,9 +191,13 @@ fn concerns(targets: &[Target], problem: &Problem, desired: &Desired) -> bool {
 }
 
 fn removes(action: &Action) -> bool {
-    let drops = |change: &Change| matches!(change, Change::DropRole { .. } | Change::DropDatabase { .. });
+    let drops = |change: &Change| {
+        matches!(change, Change::DropRole { .. } | Change::DropDatabase { .. } | Change::Release { .. })
+    };
     let dropping = matches!(&action.step, Step::Tenant(step) if step.changes.iter().any(drops));
-    action.symbol == Symbol::Delete || dropping || matches!(action.step, Step::Forget { .. })
+    // A deletion that was undone leaves only its record behind, which must not outlive it.
+    let forgets = matches!(&action.step, Step::Forget { why, .. } if *why != Forgotten::Undone);
+    action.symbol == Symbol::Delete || dropping || forgets
 }
 
 #[cfg(test)]

@@ -53,9 +53,13 @@ const REMOVE_ROUTER: &str = fenced!(
     SELECT count(*) FROM fence"
 );
 /// The first date stands when a crash makes us ask twice.
+/// A deletion in its grace time keeps its date; one whose date has passed is begun anew only where its database never
+/// left.
 const START_DELETION: &str = fenced!(
     "written AS (INSERT INTO o7s.deletions (tenant, instance, renamed_to, due_at)
-        SELECT $2, $3, $4, now() + $5 * interval '1 millisecond' FROM fence ON CONFLICT (tenant) DO NOTHING)
+        SELECT $2, $3, $4, now() + $5 * interval '1 millisecond' FROM fence
+        ON CONFLICT (tenant) DO UPDATE SET instance = excluded.instance, renamed_to = excluded.renamed_to,
+            due_at = excluded.due_at WHERE o7s.deletions.due_at <= now())
     SELECT count(*) FROM fence"
 );
 /// The former name may be taken again, and the new one is nobody's former name any more.

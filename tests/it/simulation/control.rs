@@ -181,7 +181,10 @@ impl Control for ControlModel {
             due: false,
         };
         self.write(|rows| {
-            rows.live.deletions.entry(intent.tenant.clone()).or_insert(row);
+            let stored = rows.live.deletions.entry(intent.tenant.clone()).or_insert_with(|| row.clone());
+            if stored.due {
+                *stored = row;
+            }
         })
         .await
     }

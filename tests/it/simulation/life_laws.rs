@@ -2,14 +2,14 @@
 
 use ogelnates::manifest::Desired;
 use ogelnates::operator::Verdict;
-use ogelnates::plan::{Consent, HeldBy, render};
-use ogelnates::tenancy::{RouteState, TenantId};
+use ogelnates::plan::{Code, Consent, HeldBy, PendingDeletion, render};
+use ogelnates::tenancy::{InstanceName, RouteState, TenantId};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::laws::{bootstrapped, settle, simulate};
 use super::random_laws::{tenants_of, wishes, wishes_text};
-use super::safety_laws::run;
+use super::safety_laws::{absent, run};
 use super::sim::{Ended, Kill, Sim, fleet, fleet_text, manifest};
 
 pub const NAMES: [&str; 3] = ["acme", "beta", "corp"];
@@ -191,4 +191,31 @@ proptest! {
             assert!(fresh.into_iter().all(|name| !routes.contains_key(name)), "a new one is not made");
         });
     }
+}
+
+/// A record that outlived its undoing, or whose database never left, is no key and no grace time: data in use goes only
+/// after a key of this day and a whole grace time from now.
+#[test]
+fn a_stale_record_of_a_deletion_opens_nothing() {
+    simulate(async || {
+        let sim = settled(&fleet_text(&NAMES)).await;
+        let stale = PendingDeletion {
+            instance: InstanceName::parse("shared-1").expect("valid"),
+            renamed_to: "zz_deleted_20260101_acme".into(),
+            due_at: sim.now() - chrono::TimeDelta::days(1),
+            due: true,
+        };
+        sim.control.rows.borrow_mut().live.deletions.insert(id("acme"), stale);
+        let text = absent(&fleet_text(&NAMES), "acme");
+        let done = run(&sim, &manifest(&text)).await;
+        assert_eq!(done.plan.refused.iter().map(|p| p.code).collect::<Vec<_>>(), [Code::KeyMissing]);
+        assert!(sim.servers.with("shared-1", |server| server.databases.contains_key("acme")));
+        let key = Consent { deletions: [(id("acme"), sim.now().date_naive())].into(), ..Consent::default() };
+        let _ = sim.reconcile_with(&manifest(&text), &key, |_| true).await;
+        let _ = sim.reconcile_with(&manifest(&text), &key, |_| true).await;
+        let kept = sim.servers.with("shared-1", |server| {
+            server.databases.keys().any(|name| name.starts_with("zz_deleted_") && name.ends_with("acme"))
+        });
+        assert!(kept && !sim.control.rows.borrow().live.deletions[&id("acme")].due, "{}", sim.picture());
+    });
 }
