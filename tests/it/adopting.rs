@@ -167,6 +167,48 @@ fn words(fleet: &Fleet) -> Vec<String> {
     words.map(str::to_owned).collect()
 }
 
+/// Railway's template puts everything into `railway`, owned by `postgres`: a membership would make the tenant a superuser.
+#[tokio::test]
+async fn a_superusers_database_is_given_without_making_its_tenant_more_than_a_tenant() {
+    let fleet = Fleet::bootstrapped();
+    fleet.settle();
+    let by_hand = ByHand::made(&fleet).await;
+    let mut admin = by_hand.admin("railway").await.expect("in");
+    execute(&mut admin, "CREATE TABLE notes (id serial, text text); INSERT INTO notes (text) VALUES ('kept')").await;
+    succeed(&fleet, &["adopt", "instance/shared-2", "--id", &by_hand.service, "--yes"]);
+    fleet.settle();
+    fleet.tenant("base", "  limits: { connections: 20, serverConnections: 12 }\n  suspended: false\n");
+    // Two instances have one.
+    let unclear = fleet.o7s(&["adopt", "tenant/base", "--database", "railway", "--yes"]);
+    assert_eq!(code(&unclear), 4, "{}", text(&unclear.stderr));
+    succeed(&fleet, &["adopt", "tenant/base", "--database", "railway", "--on", "instance/shared-2", "--yes"]);
+    fleet.settle();
+    assert_no_changes(&fleet);
+
+    let mut tenant = fleet.login("base", 1).await.expect("the derived password");
+    execute(&mut tenant, "INSERT INTO notes (text) VALUES ('more'); UPDATE notes SET text = text || '!'").await;
+    let (privileged, groups): (bool, i64) = sqlx::query_as(
+        "SELECT rolsuper OR rolcreaterole OR rolcreatedb, (SELECT count(*) FROM pg_auth_members WHERE member = r.oid)
+            FROM pg_roles r WHERE rolname = current_user",
+    )
+    .fetch_one(&mut tenant)
+    .await
+    .expect("read");
+    assert_eq!((privileged, groups), (false, 0));
+    let promoted = sqlx::raw_sql("SET ROLE postgres").execute(&mut tenant).await;
+    assert!(promoted.is_err(), "it cannot become its database's owner");
+    let mut admin = by_hand.admin("railway").await.expect("its own password");
+    execute(&mut admin, "CREATE TABLE later (id int)").await;
+    execute(&mut tenant, "INSERT INTO later VALUES (1)").await;
+
+    // Suspending shuts out the tenant and nobody else.
+    fleet.tenant("base", "  limits: { connections: 20, serverConnections: 12 }\n  suspended: true\n");
+    fleet.settle();
+    fleet.login("base", 1).await.expect_err("suspended");
+    execute(&mut admin, "SELECT * FROM notes").await;
+    by_hand.assert_untouched("suspended").await;
+}
+
 fn password_of(fleet: &Fleet, tenant: &str, role: &str) -> String {
     use ogelnates::tenancy::{Credential, RoleName, TenantId};
     let (tenant, role) = (TenantId::parse(tenant).expect("valid"), RoleName::parse(role).ok());
