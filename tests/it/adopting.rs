@@ -101,7 +101,10 @@ async fn a_service_and_a_database_made_by_hand_are_adopted_and_let_go_and_keep_w
     assert_eq!(fleet.railway.service("shared-2")["name"], "shared-2");
     assert!(words(&fleet).contains(&"Adopted".to_owned()));
     by_hand.assert_untouched("adopted").await;
-    succeed(&fleet, &["adopt", "instance/shared-2", "--id", &by_hand.service, "--yes"]);
+    let again =
+        succeed(&fleet, &["adopt", "instance/shared-2", "--id", &by_hand.service, "--yes", "--format", "json"]);
+    let again: Value = serde_json::from_str(&again).expect("JSON");
+    assert_eq!((&again["object"], &again["adopted"]), (&"instance/shared-2".into(), &true.into()));
     fleet.settle();
     by_hand.assert_untouched("reconciled").await;
 
@@ -123,18 +126,13 @@ async fn a_service_and_a_database_made_by_hand_are_adopted_and_let_go_and_keep_w
     let mut reader = by_hand.login("shop_reader", &password_of(&fleet, "shop", "reader"), "shop").await.expect("in");
     execute(&mut reader, "SELECT * FROM made_by_tenant, orders").await;
     assert!(sqlx::raw_sql("INSERT INTO orders VALUES (4)").execute(&mut reader).await.is_err());
+    let url = text(&fleet.o7s(&["tenant", "url", "shop"]).stdout);
+    let mut by_url = PgConnection::connect(url.trim()).await.expect("the URL leads there");
+    execute(&mut by_url, "SELECT * FROM orders").await;
     let stranger = by_hand.login("acme", "x", "shop").await;
     assert!(stranger.is_err());
 
-    // Its plan is empty: export itself looks and exits 3 otherwise.
-    let folder = tempfile::tempdir().expect("a folder");
-    let out = folder.path().to_str().expect("text");
-    succeed(&fleet, &["export", "--out", out]);
-    let tenant_file = std::fs::read_to_string(folder.path().join("tenants/shop.yaml")).expect("written");
-    assert!(tenant_file.contains("{ name: reader, grants: read }"), "{tenant_file}");
-    assert_eq!(code(&fleet.o7s(&["export", "--out", out])), 4, "nothing is overwritten");
-    succeed(&fleet, &["export", "--out", out, "--force"]);
-
+    export_is_empty(&fleet);
     // All that is remembered comes back from the marks.
     let mut control = fleet.control().await;
     execute(&mut control, "DROP SCHEMA o7s CASCADE").await;
@@ -143,7 +141,10 @@ async fn a_service_and_a_database_made_by_hand_are_adopted_and_let_go_and_keep_w
     fleet.settle();
     fleet.login("shop", 1).await.expect("routed again");
 
-    succeed(&fleet, &["release", "tenant/shop", "--yes"]);
+    assert_eq!(code(&fleet.o7s(&["release", "tenant/shop"])), 4, "nobody said yes");
+    let released = succeed(&fleet, &["release", "tenant/shop", "--yes", "--format", "json"]);
+    let released: Value = serde_json::from_str(&released).expect("JSON");
+    assert_eq!((&released["released"], &released["tenants"][0]), (&true.into(), &"shop".into()));
     by_hand.assert_untouched("tenant released").await;
     execute(&mut tenant, "SELECT * FROM orders").await;
     let plan = fleet.o7s(&["plan"]);
@@ -157,6 +158,19 @@ async fn a_service_and_a_database_made_by_hand_are_adopted_and_let_go_and_keep_w
     let again = fleet.o7s(&["release", "instance/shared-2", "--yes"]);
     assert_eq!(code(&again), 4, "nothing is known of it any more");
     assert!(words(&fleet).contains(&"Released".to_owned()));
+}
+
+fn export_is_empty(fleet: &Fleet) {
+    // Its plan is empty: export itself looks and exits 3 otherwise.
+    let folder = tempfile::tempdir().expect("a folder");
+    let out = folder.path().to_str().expect("text");
+    succeed(fleet, &["export", "--out", out]);
+    let tenant_file = std::fs::read_to_string(folder.path().join("tenants/shop.yaml")).expect("written");
+    assert!(tenant_file.contains("{ name: reader, grants: read }"), "{tenant_file}");
+    assert_eq!(code(fleet.o7s(&["export", "--out", out])), 4, "nothing is overwritten");
+    let exported = succeed(fleet, &["export", "--out", out, "--force", "--format", "json"]);
+    let exported: Value = serde_json::from_str(&exported).expect("JSON");
+    assert_eq!(exported["changes"], 0);
 }
 
 /// What the events of the adopted instance say happened.
