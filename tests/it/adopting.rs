@@ -167,7 +167,7 @@ fn export_is_empty(fleet: &Fleet) {
     succeed(fleet, &["export", "--out", out]);
     let tenant_file = std::fs::read_to_string(folder.path().join("tenants/shop.yaml")).expect("written");
     assert!(tenant_file.contains("{ name: reader, grants: read }"), "{tenant_file}");
-    assert_eq!(code(fleet.o7s(&["export", "--out", out])), 4, "nothing is overwritten");
+    assert_eq!(code(&fleet.o7s(&["export", "--out", out])), 4, "nothing is overwritten");
     let exported = succeed(fleet, &["export", "--out", out, "--force", "--format", "json"]);
     let exported: Value = serde_json::from_str(&exported).expect("JSON");
     assert_eq!(exported["changes"], 0);
