@@ -15,6 +15,7 @@ mod end_to_end;
 mod error_page;
 #[cfg(feature = "local")]
 mod far;
+#[cfg(feature = "local")]
 mod generated_fleet;
 #[cfg(feature = "local")]
 mod lease;
