@@ -1,7 +1,7 @@
 //! Ogelnates makes a Railway project a multi-tenant database platform.
 //!
 //! ```text
-//! cli -> {operator, local} -> {railway, store, postgres} -> {manifest, plan, tenancy, cost}
+//! cli -> {operator, router, local} -> {railway, store, postgres} -> {manifest, plan, tenancy, cost}
 //!        working rooms        doors to the world            pure rooms: no I/O, no clock, no environment
 //! ```
 //!
@@ -17,5 +17,6 @@ pub mod operator;
 pub mod plan;
 pub mod postgres;
 pub mod railway;
+pub mod router;
 pub mod store;
 pub mod tenancy;

@@ -1,0 +1,13 @@
+//! The router: takes every tenant's Postgres connections at one address and finds each its database.
+//!
+//! A connection's life: [`protocol`] reads its first bytes; it is logged in on the async side (TLS, identification, SCRAM),
+//! and then handed over, as a value, to the worker of its tenant's instance. A worker is one thread with an epoll loop
+//! of its own; it owns the instance's clients, server connections and pools, so no lock is taken for a query. Server
+//! connections are opened on the async side too, and handed over in the same way.
+//!
+//! Never: parses a body it merely forwards, wakes an instance without a client, or reads SQL as more than words.
+//! Read: table, handover, protocol, worker.
+
+pub mod handover;
+pub mod protocol;
+pub mod table;

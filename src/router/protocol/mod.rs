@@ -1,0 +1,1 @@
+//! The wire protocol, versions 3.0 and 3.2, as values: bytes in, decisions out. No socket, no clock, no randomness.

@@ -1,0 +1,96 @@
+//! What the router knows of its routes, in memory: made from the control database's table, or from a file.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::manifest::Pooling;
+use crate::tenancy::{Address, Credential, Secret, Upgrade};
+
+/// One state of the routing table. Never changed: a change makes a new one that shares the other entries.
+#[derive(Debug, Clone, Default)]
+pub struct Table {
+    /// That of the control database; 0 before anything was read.
+    pub version: u64,
+    pub entries: HashMap<Arc<str>, Arc<Entry>>,
+    /// For every database no entry names; only a file of routes has one. Its own `tenant` is `*`.
+    pub wildcard: Option<Arc<Entry>>,
+}
+
+impl Table {
+    pub fn get(&self, tenant: &str) -> Option<Arc<Entry>> {
+        self.entries.get(tenant).cloned()
+    }
+
+    /// The entry that serves `database` although no tenant has this name: the wildcard, made out to it.
+    pub fn wild(&self, database: &str) -> Option<Arc<Entry>> {
+        let entry = self.wildcard.as_deref()?;
+        let name: Arc<str> = database.into();
+        Some(Arc::new(Entry { tenant: name, database: database.into(), ..entry.clone() }))
+    }
+}
+
+/// Where one tenant's sessions go, and who may open them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub tenant: Arc<str>,
+    /// Tenants of one instance share its cap on server connections and its worker.
+    pub instance: Arc<str>,
+    pub database: Arc<str>,
+    /// In the order in which they are tried; with several, the writable one is kept to.
+    pub endpoints: Vec<Address>,
+    pub encryption: Encryption,
+    /// What a client gets that asks for neither.
+    pub pooling: Pooling,
+    pub state: State,
+    pub roles: Roles,
+    /// The most server connections of this tenant at a time, all its roles together; at least 1.
+    pub server_connections: u32,
+    pub tier: Arc<str>,
+    pub upgrade: Option<Upgrade>,
+    /// Grows with every change of this entry: what a replica acknowledges.
+    pub version: u64,
+}
+
+/// Towards the instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encryption {
+    Disabled,
+    /// The certificate is not verified: Railway's names only `localhost`. SCRAM proves the server instead.
+    Required,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    Active,
+    /// Clients stay, new transactions wait; `since_version` of the entry is what was asked for.
+    Paused,
+    Suspended,
+    Retired,
+}
+
+/// The roles that may log in, by the name Postgres knows them by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Roles {
+    pub named: BTreeMap<Arc<str>, Login>,
+    /// What becomes of a role that is not named: refused, or looked up.
+    pub others: Option<Login>,
+}
+
+impl Roles {
+    pub fn login(&self, role: &str) -> Option<&Login> {
+        self.named.get(role).or(self.others.as_ref())
+    }
+}
+
+/// How a role proves itself to the router, and the router to the instance on its behalf.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Login {
+    /// No proof; only for clients and instances on the loopback.
+    Trust,
+    Password(Secret),
+    /// The password derived from the master key.
+    Derived(Credential),
+    /// The verifier is read from the instance's `pg_authid` by its administrator; the client's own proof yields the key
+    /// that logs in to the instance.
+    LookUp,
+}
