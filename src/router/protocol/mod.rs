@@ -1,1 +1,5 @@
 //! The wire protocol, versions 3.0 and 3.2, as values: bytes in, decisions out. No socket, no clock, no randomness.
+
+pub mod error;
+pub mod options;
+pub mod startup;
