@@ -4,11 +4,10 @@
 use super::error::Error;
 use super::guard::{Absent, block, database as guard_database, raise_foreign, role as guard_role};
 use super::ident::{name, text};
-use super::scram::Verifier;
 use super::script::{Maker, Message, role_with};
 use super::server::{ADMIN_ROLE, Server};
 use crate::plan::DatabaseChange as Change;
-use crate::tenancy::{Credential, FleetUid, InstanceName, RoleMarker, TenantId, adopted_grants};
+use crate::tenancy::{Credential, FleetUid, InstanceName, RoleMarker, TenantId, Verifier, adopted_grants};
 
 /// How the mark of any fleet's role begins.
 const ANY_ROLE_MARK: &str = "o7s1:";
@@ -187,7 +186,7 @@ impl Server {
             "{}; ALTER ROLE {quoted} SUPERUSER LOGIN CONNECTION LIMIT -1 VALID UNTIL 'infinity' PASSWORD {};
             COMMENT ON ROLE {quoted} IS {mark}",
             block("found boolean; ours boolean;", &body),
-            text(verifier.as_str())
+            text(&verifier.to_string())
         );
         self.run(&format!("make role {ADMIN_ROLE}"), &sql).await
     }

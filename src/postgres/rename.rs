@@ -4,10 +4,9 @@
 use super::guard::{Absent, block, database as guard_database};
 use super::ident::{name, text};
 use super::removal::end_sessions;
-use super::scram::Verifier;
 use super::script::{Maker, Message, credential, role_mark};
 use crate::plan::{DatabaseChange as Change, role_name};
-use crate::tenancy::{DatabaseMarker, RoleMarker, RoleName, TenantId};
+use crate::tenancy::{DatabaseMarker, RoleMarker, RoleName, TenantId, Verifier};
 
 /// Closed first, and committed, so that nobody comes back while the sessions end: a database in use keeps its name.
 pub(super) fn messages(maker: Maker<'_>, change: &Change) -> Vec<Message> {
@@ -70,7 +69,7 @@ fn password(maker: Maker<'_>, tenant: &TenantId, role: Option<&RoleName>, genera
             EXECUTE format('COMMENT ON ROLE %I IS %L', {literal}, {} || split_part(c, ':', 8));
         END IF;",
         text(&RoleMarker::prefix(maker.fleet, tenant, role)),
-        text(verifier.as_str()),
+        text(&verifier.to_string()),
         text(&mark),
         literal = text(&full),
     );

@@ -6,10 +6,9 @@ use super::ident::{name, text};
 use super::observe::SERVER_DATABASES;
 use super::removal;
 use super::rename;
-use super::scram::Verifier;
 use crate::manifest::Grants;
 use crate::plan::{DatabaseChange as Change, role_name};
-use crate::tenancy::{Credential, DatabaseMarker, FleetUid, Keyring, RoleMarker, RoleName, TenantId};
+use crate::tenancy::{Credential, DatabaseMarker, FleetUid, Keyring, RoleMarker, RoleName, TenantId, Verifier};
 
 /// Who makes the changes: every mark carries the fleet, every password comes from the keys.
 #[derive(Debug, Clone, Copy)]
@@ -126,7 +125,7 @@ pub(super) fn role_mark(
         tenant: tenant.clone(),
         role: role.cloned(),
         generation,
-        verifier: maker.keys.fingerprint(verifier.as_str()),
+        verifier: maker.keys.fingerprint(&verifier.to_string()),
         grants: grants.to_owned(),
     };
     marker.to_string()
@@ -172,7 +171,7 @@ pub(super) fn role_with(
         "{}; ALTER ROLE {quoted} {} {UNPRIVILEGED} CONNECTION LIMIT {connection_limit} PASSWORD {}; {}",
         block("", &create),
         if login { "LOGIN VALID UNTIL 'infinity'" } else { "NOLOGIN" },
-        text(verifier.as_str()),
+        text(&verifier.to_string()),
         block("", &comment),
         quoted = name(&full),
     )
@@ -211,7 +210,7 @@ fn set_password(maker: Maker<'_>, tenant: &TenantId, role: Option<&RoleName>, ge
         "{}; ALTER ROLE {} PASSWORD {}; {}",
         guard_role(maker.fleet, tenant, role, Absent::Refuse),
         name(&full),
-        text(verifier.as_str()),
+        text(&verifier.to_string()),
         block("", &comment)
     )
 }

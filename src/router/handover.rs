@@ -4,6 +4,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use crate::manifest::Pooling;
+pub use crate::tenancy::ScramKeys;
 use crate::tenancy::{Address, Secret};
 
 use super::table::Entry;
@@ -49,19 +50,6 @@ pub enum Proof {
     Password(Secret),
     /// From the client's own SCRAM proof, or derived with the verifier: no password is known or needed.
     Keys(Arc<ScramKeys>),
-}
-
-/// RFC 5802: both keys that follow from a salted password.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ScramKeys {
-    pub client_key: [u8; 32],
-    pub server_key: [u8; 32],
-}
-
-impl std::fmt::Debug for ScramKeys {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ScramKeys(***)")
-    }
 }
 
 /// A server connection that has said ReadyForQuery for the first time.

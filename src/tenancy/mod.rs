@@ -1,5 +1,5 @@
 //! The words everyone shares: tenant, tier, ceilings, route, instance, credentials. Pure: no I/O, no clock.
-//! Read: id, quantity, limits, route, secret, keyring, login, marker, code, digest.
+//! Read: id, quantity, limits, route, secret, keyring, scram, login, marker, code, digest.
 
 mod code;
 mod digest;
@@ -10,6 +10,7 @@ mod login;
 mod marker;
 mod quantity;
 mod route;
+pub mod scram;
 mod secret;
 
 pub use code::ErrorCode;
@@ -25,4 +26,5 @@ pub use login::{Login, connection_url, role_name};
 pub use marker::{DatabaseMarker, OWNER_VARIABLE, Purpose, RoleMarker, ServiceMarker, Unreadable, adopted_grants};
 pub use quantity::{BadQuantity, Bytes, Millis, Percent};
 pub use route::{Address, Endpoint, Route, RouteState};
+pub use scram::{NoVerifier, ScramKeys, Verifier};
 pub use secret::Secret;

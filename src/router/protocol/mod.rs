@@ -2,4 +2,5 @@
 
 pub mod error;
 pub mod options;
+pub mod scram;
 pub mod startup;
