@@ -41,7 +41,7 @@ async fn open_and_run(args: &ReconcileArgs, signals: &Signals) -> Result<u8, Fai
     let pin = pin.map(|pin| if args.replan_if_safe { pin.or_smaller() } else { pin });
     let run = async {
         let mut session = Session::open(config::from_environment()?, &loaded.0).await?;
-        once(args, &loaded, pin, &mut session, signals).await
+        Ok::<_, Failure>(once(args, &loaded, pin, &mut session, signals).await?.exit_code())
     };
     run.await.map_err(|failure| failure.of(loaded.0.fleet.name.as_str()))
 }
@@ -52,13 +52,13 @@ async fn once(
     pin: Option<Pin>,
     session: &mut Session,
     signals: &Signals,
-) -> Result<u8, Failure> {
+) -> Result<Reconciled, Failure> {
     let (progress, begun) = (Progress::new(), Instant::now());
     let wanted = (desired, &args.allowed.consent(pin));
     let done = run_once(args, wanted, session, signals, &progress).await?;
     progress.clear();
     print(args, session, (&done, inputs), begun.elapsed())?;
-    Ok(done.exit_code())
+    Ok(done)
 }
 
 async fn run_once(
@@ -218,16 +218,16 @@ async fn watch_loop(args: &ReconcileArgs, signals: &Signals) -> Result<u8, Failu
             let loaded = manifests(&args.input)?;
             let mut session = open(&loaded.0).await?;
             client.count_anew();
-            let code = once(args, &loaded, None, &mut session, signals).await?;
+            let done = once(args, &loaded, None, &mut session, signals).await?;
             // After any failure it is found anew: it may have moved.
             kept.set(Some(session));
-            Ok::<_, Failure>(code)
+            Ok::<_, Failure>(done)
         };
         match run.await {
-            Ok(code) => code == 0,
+            Ok(done) => (done.exit_code() == 0).then_some(done.etag),
             Err(failure) => {
                 let _ = failure.print_text(&mut io::stderr());
-                false
+                None
             }
         }
     };

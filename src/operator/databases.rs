@@ -108,8 +108,11 @@ async fn intend<C: Control, S: Servers>(
     if let Some(intent) = &step.deletion {
         return run.control.start_deletion(intent).await;
     }
-    let makes = step.changes.iter().any(|change| matches!(change, DatabaseChange::CreateDatabase { .. }));
-    if makes {
+    // Opening one gives it its mark: half made by a killed run, it is remembered by nobody if the memory was lost since.
+    let makes = |change: &DatabaseChange| {
+        matches!(change, DatabaseChange::CreateDatabase { .. } | DatabaseChange::OpenDatabase { .. })
+    };
+    if step.former.is_none() && step.changes.iter().any(makes) {
         placements.push((step.tenant.clone(), step.placement.clone()));
     }
     Ok(())

@@ -27,6 +27,8 @@ pub struct Reconciled {
     pub rest: Option<Plan>,
     /// What ended the run early.
     pub error: Option<Error>,
+    /// Of Railway's configuration, as it was last read whole.
+    pub etag: String,
 }
 
 /// `loaded` is what the control database held when the lease was taken, `railway` what was read on the way to it.
@@ -48,8 +50,8 @@ pub async fn reconcile<C: Control, S: Servers>(
     if let Some(pin) = &consent.pinned {
         pin.admits(&plan).map_err(|differences| Error::StalePlan { differences })?;
     }
-    let mut run =
-        Reconciled { verdict: verdict(&plan, None), plan, report: Report::default(), reads, rest: None, error: None };
+    let (verdict, etag) = (verdict(&plan, None), live.railway.config_etag.clone());
+    let mut run = Reconciled { verdict, plan, report: Report::default(), reads, rest: None, error: None, etag };
     let go = !run.plan.is_stopped() && (run.plan.is_empty() || agree(&run.plan));
     if go {
         if let Some(leading) = door.leading.filter(|leading| !leading.holds()) {
@@ -102,6 +104,7 @@ async fn carry_out<C: Control, S: Servers>(
     let (_, control_live) = control.load().await?;
     let after = observe(door, servers, railway, control_live).await?;
     let rest = checked_plan(desired, &after, consent)?;
+    run.etag = after.railway.config_etag;
     if !rest.is_empty() {
         run.rest = Some(rest);
         run.verdict = Verdict::Partial;

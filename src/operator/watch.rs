@@ -25,11 +25,12 @@ impl Default for Watch {
 /// What the loop compares between two polls: the manifests' digest and Railway's etag.
 pub type Seen = (String, String);
 
-/// Runs until `stop`. `look` answers what is there now (cheaply), `run` reconciles and says whether all is well.
+/// Runs until `stop`, one run after the other. `look` answers what is there now (cheaply); `run` reconciles and, if all is
+/// well, answers the etag of its own last reading: our changes moved it.
 pub async fn watch<L, R>(watch: Watch, stop: &CancellationToken, mut look: L, mut run: R)
 where
     L: AsyncFnMut() -> Option<Seen>,
-    R: AsyncFnMut() -> bool,
+    R: AsyncFnMut() -> Option<String>,
 {
     let (mut last, mut failures) = (None, 0u32);
     let mut due = Instant::now();
@@ -37,10 +38,10 @@ where
         let seen = look().await;
         let changed = seen.is_none() || seen != last;
         if changed && failures == 0 || Instant::now() >= due {
-            let well = run().await;
-            failures = if well { 0 } else { failures.saturating_add(1) };
-            // Our own changes moved the etag.
-            last = if well { look().await } else { None };
+            let etag = run().await;
+            failures = if etag.is_some() { 0 } else { failures.saturating_add(1) };
+            // Of before the run and of its last reading: what happened since, during the run too, is a change.
+            last = seen.map(|(manifests, _)| manifests).zip(etag);
             due = Instant::now() + pause(&watch, failures);
         }
         tokio::select! {
@@ -69,13 +70,42 @@ mod tests {
         let look = async || Some(((begun.elapsed().as_secs() / change_every).to_string(), String::new()));
         let run = async || {
             runs.set(runs.get() + 1);
-            well
+            well.then(String::new)
         };
         tokio::select! {
             () = watch(Watch::default(), &stop, look, run) => {}
             () = sleep(Duration::from_secs(seconds)) => {}
         }
         runs.get()
+    }
+
+    /// Property 51: whatever was changed while a run was under way is looked at by one more, and no two overlap.
+    #[tokio::test(start_paused = true)]
+    async fn changes_during_a_run_are_followed_by_exactly_one_run() {
+        for changes in [0, 1, 5] {
+            let (stop, runs, busy) = (CancellationToken::new(), Cell::new(0), Cell::new(false));
+            let (manifests, etag) = (Cell::new(0), Cell::new(0));
+            let look = async || Some((manifests.get().to_string(), etag.get().to_string()));
+            let run = async || {
+                assert!(!busy.replace(true), "two runs at once");
+                runs.set(runs.get() + 1);
+                // Our own write moves the etag; others move the manifests, or the etag after our last reading.
+                etag.set(etag.get() + 1);
+                let read = etag.get().to_string();
+                for n in 0..if runs.get() == 1 { changes } else { 0 } {
+                    sleep(Duration::from_secs(20)).await;
+                    let moved = if n % 2 == 0 { &manifests } else { &etag };
+                    moved.set(moved.get() + 1);
+                }
+                busy.set(false);
+                Some(read)
+            };
+            tokio::select! {
+                () = watch(Watch::default(), &stop, look, run) => {}
+                () = sleep(Duration::from_secs(599)) => {}
+            }
+            assert_eq!(runs.get(), if changes == 0 { 1 } else { 2 }, "{changes} changes during the first run");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,12 +1,12 @@
 //! A model of the control database: rows as the plan sees them, one statement a call.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use ogelnates::operator::{Control, Error, Memory};
 use ogelnates::plan::{ControlLive, DeletionIntent, GRACE_DAYS, InstanceRecord, PendingDeletion, Placement, Rename};
-use ogelnates::store::{Condition, ConditionStatus, Event, FleetRow, RunRecord};
+use ogelnates::store::{self, Condition, ConditionStatus, Event, FleetRow, RunRecord};
 use ogelnates::tenancy::{Route, RouteState, TenantId};
 use tokio::time::Instant;
 
@@ -27,12 +27,15 @@ pub struct ControlModel {
     contents: Contents,
     began: Instant,
     pub rows: RefCell<Rows>,
+    /// What a run had when it was dropped: nothing of that run is written any more.
+    dropped: Cell<bool>,
 }
 
 impl ControlModel {
     pub fn new(calls: Arc<Calls>, contents: Contents) -> ControlModel {
         let live = ControlLive { schema_version: 1, ..ControlLive::default() };
-        ControlModel { calls, contents, began: Instant::now(), rows: RefCell::new(Rows { live, ..Rows::default() }) }
+        let rows = RefCell::new(Rows { live, ..Rows::default() });
+        ControlModel { calls, contents, began: Instant::now(), rows, dropped: Cell::new(false) }
     }
 
     fn now(&self) -> DateTime<Utc> {
@@ -47,10 +50,15 @@ impl ControlModel {
     pub fn drop_everything(&self) {
         let live = ControlLive { schema_version: 1, ..ControlLive::default() };
         *self.rows.borrow_mut() = Rows { live, ..Rows::default() };
+        self.dropped.set(true);
     }
 
     pub async fn take_lease_and_load(&self) -> (Option<FleetRow>, ControlLive) {
-        self.calls.call(|| self.rows.borrow_mut().live.epoch += 1).await;
+        let take = || {
+            self.dropped.set(false);
+            self.rows.borrow_mut().live.epoch += 1;
+        };
+        self.calls.call(take).await;
         self.loaded().await
     }
 
@@ -65,8 +73,14 @@ impl ControlModel {
     }
 
     async fn write(&self, change: impl FnOnce(&mut Rows)) -> Result<(), Error> {
-        self.calls.call(|| change(&mut self.rows.borrow_mut())).await;
-        Ok(())
+        let write = || {
+            if self.dropped.get() {
+                return Err(store::Error::NotBootstrapped.into());
+            }
+            change(&mut self.rows.borrow_mut());
+            Ok(())
+        };
+        self.calls.call(write).await
     }
 
     /// At no instant does an active route lead to a database that is not there or a role that may not log in.

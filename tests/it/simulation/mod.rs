@@ -16,6 +16,7 @@ mod pair_laws;
 mod plan_laws;
 mod random_laws;
 mod rename_laws;
+mod rivals_laws;
 mod safety_laws;
 mod servers;
 mod sim;

@@ -1,13 +1,16 @@
-//! Properties 6 and 10, exhaustively (with lagging reads by seed, in `random_laws`): every trouble at every call, and after it every trouble at every call of the next
-//! run, for three tenants of one pool. A run is repeated from a copy of the world it begins with, and a world that was
-//! seen before is not followed again, which makes the pairs affordable.
+//! Properties 6 and 10, exhaustively, with prompt and with lagging reads: every trouble at every call, and after it every
+//! trouble at every call of the next run, for three tenants of one pool. A run is repeated from a copy of the world it
+//! begins with, and a world that was seen before is not followed again, which makes the pairs affordable.
 
+use std::cell::RefCell;
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
 use ogelnates::local::world::{Fault, Rule};
 use ogelnates::manifest::Desired;
+use tokio::time::Instant;
 
 use super::laws::{TROUBLE, bootstrapped, settle, simulate};
 use super::sim::{Ended, Kill, Sim, fleet_text, manifest};
@@ -18,9 +21,15 @@ enum Trouble {
     Struck(Fault, u64),
 }
 
-/// All that can befall a run of so many calls and requests.
-fn troubles(calls: u64, requests: u64) -> Vec<Trouble> {
-    let kills = (0..calls).flat_map(|n| [Kill::Before(n), Kill::After(n)]).map(Trouble::Killed);
+/// All that can befall a run with calls at these moments and so many requests. A kill before a call is the kill after the
+/// call in front of it, unless time went by between them.
+fn troubles(calls: &[Instant], requests: u64) -> Vec<Trouble> {
+    let waits = |n: usize| n == 0 || calls[n] != calls[n - 1];
+    let kills = (0..calls.len()).flat_map(|n| {
+        let number = n as u64;
+        waits(n).then_some(Kill::Before(number)).into_iter().chain([Kill::After(number)])
+    });
+    let kills = kills.map(Trouble::Killed);
     let faults = TROUBLE.into_iter().flat_map(|fault| (0..requests).map(move |n| Trouble::Struck(fault, n)));
     kills.chain(faults).collect()
 }
@@ -42,13 +51,13 @@ struct Left {
 async fn troubled(
     (from, moment): (&Sim, Duration),
     desired: &Desired,
-    seen: &mut HashSet<u64>,
+    is_new: impl Fn(u64) -> bool,
     runs: &mut u32,
 ) -> Vec<Left> {
     let quiet = from.fork(moment);
-    let (calls, requests) = (quiet.calls_made(), quiet.requests_made());
+    let requests = quiet.requests_made();
     let _ = quiet.reconcile(desired).await;
-    let all = troubles(quiet.calls_made() - calls, quiet.requests_made() - requests);
+    let all = troubles(&quiet.calls.moments(), quiet.requests_made() - requests);
     let mut worlds = Vec::new();
     for trouble in all {
         let sim = from.fork(moment);
@@ -63,29 +72,34 @@ async fn troubled(
         sim.assert_nothing_is_doubled(&format!("{trouble:?}"));
         sim.calls_are_safe();
         *runs += 1;
-        if seen.insert(hash(&sim.state())) {
+        if is_new(hash(&sim.state())) {
             worlds.push(Left { moment: sim.elapsed(), sim, trouble });
         }
     }
     worlds
 }
 
+/// Worlds after two troubles that either half has followed.
+type Followed = Mutex<HashSet<u64>>;
+
 /// One half of the first troubles, so that two cores share the work.
-fn every_pair_is_repaired(half: usize) {
+fn every_pair_is_repaired(half: usize, lag: bool, followed: &Followed) {
     simulate(async || {
         let text =
             fleet_text(&["acme", "beta", "corp"]).replace("placement: { pool: own }", "placement: { pool: shared }");
         let desired = manifest(&text);
-        let start = bootstrapped(&desired, false).await;
+        let start = bootstrapped(&desired, lag).await;
         let wanted = {
             let sim = start.fork(start.elapsed());
             settle(&sim, &desired, "undisturbed").await;
             sim.picture()
         };
-        let (mut seen, mut runs, mut settled) = (HashSet::new(), 0, 0);
-        let firsts = troubled((&start, start.elapsed()), &desired, &mut seen, &mut runs).await;
+        let (once_seen, mut runs, mut settled) = (RefCell::new(HashSet::new()), 0, 0);
+        let new_once = |world| once_seen.borrow_mut().insert(world);
+        let new_twice = |world| !once_seen.borrow().contains(&world) && followed.lock().expect("whole").insert(world);
+        let firsts = troubled((&start, start.elapsed()), &desired, new_once, &mut runs).await;
         for once in firsts.into_iter().skip(half).step_by(2) {
-            for twice in troubled((&once.sim, once.moment), &desired, &mut seen, &mut runs).await {
+            for twice in troubled((&once.sim, once.moment), &desired, new_twice, &mut runs).await {
                 let context = format!("{:?}, then {:?}", once.trouble, twice.trouble);
                 let sim = twice.sim.fork(twice.moment);
                 settle(&sim, &desired, &context).await;
@@ -99,12 +113,25 @@ fn every_pair_is_repaired(half: usize) {
     });
 }
 
+static FOLLOWED: LazyLock<Followed> = LazyLock::new(Followed::default);
+static FOLLOWED_LAGGING: LazyLock<Followed> = LazyLock::new(Followed::default);
+
 #[test]
 fn every_pair_of_troubles_is_repaired_first_half() {
-    every_pair_is_repaired(0);
+    every_pair_is_repaired(0, false, &FOLLOWED);
 }
 
 #[test]
 fn every_pair_of_troubles_is_repaired_second_half() {
-    every_pair_is_repaired(1);
+    every_pair_is_repaired(1, false, &FOLLOWED);
+}
+
+#[test]
+fn every_pair_of_troubles_with_lagging_reads_is_repaired_first_half() {
+    every_pair_is_repaired(0, true, &FOLLOWED_LAGGING);
+}
+
+#[test]
+fn every_pair_of_troubles_with_lagging_reads_is_repaired_second_half() {
+    every_pair_is_repaired(1, true, &FOLLOWED_LAGGING);
 }

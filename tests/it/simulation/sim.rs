@@ -36,15 +36,27 @@ pub enum Kill {
 #[derive(Default)]
 pub struct Calls {
     made: AtomicU64,
+    /// When each was made.
+    moments: Mutex<Vec<Instant>>,
     requests: AtomicU64,
     kill: Mutex<Option<Kill>>,
     pub killed: Notify,
+    /// The call of this number is held back, until `go_on`.
+    hold: Mutex<Option<u64>>,
+    held: Notify,
+    go_on: Notify,
 }
 
 impl Calls {
     /// The call's effect happens in `effect`, whole or not at all; a killed run never hears of it.
     pub async fn call<T>(&self, effect: impl FnOnce() -> T) -> T {
         let number = self.made.fetch_add(1, Relaxed);
+        self.moments.lock().expect("one thread").push(Instant::now());
+        let is_held = self.hold.lock().expect("one thread").take_if(|held| *held == number).is_some();
+        if is_held {
+            self.held.notify_one();
+            self.go_on.notified().await;
+        }
         if self.strikes(Kill::Before(number)) {
             self.die().await;
         }
@@ -53,6 +65,11 @@ impl Calls {
             self.die().await;
         }
         result
+    }
+
+    /// When each call was made that this world, or this copy of one, has seen.
+    pub fn moments(&self) -> Vec<Instant> {
+        self.moments.lock().expect("one thread").clone()
     }
 
     fn strikes(&self, here: Kill) -> bool {
@@ -285,6 +302,20 @@ impl Sim {
             },
             () = self.calls.killed.notified() => Ended::Killed,
         }
+    }
+
+    /// A run whose call of number `n` (from now on) reaches its far side only after `meanwhile`; `None` if it ended with
+    /// fewer calls.
+    pub async fn reconcile_around(&self, desired: &Desired, n: u64, meanwhile: impl AsyncFnOnce()) -> Option<Ended> {
+        *self.calls.hold.lock().expect("one thread") = Some(self.calls_made() + n);
+        let mut run = std::pin::pin!(self.reconcile(desired));
+        tokio::select! {
+            _ = &mut run => return None,
+            () = self.calls.held.notified() => {}
+        }
+        meanwhile().await;
+        self.calls.go_on.notify_one();
+        Some(run.await)
     }
 
     pub fn door<'a>(
