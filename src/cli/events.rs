@@ -15,7 +15,7 @@ pub async fn run(args: EventsArgs) -> Result<u8, Failure> {
         Some(Some((kind, name))) => Some((kind.to_owned(), name.to_owned())),
         Some(None) => return Err(Failure::Usage("name an object as in tenant/acme or instance/shared-1".into())),
     };
-    let session = Session::open(config::from_environment()?, &desired).await?;
+    let session = Session::read_only(config::parts(), &desired).await?;
     let (_, control) = session.load().await?;
     let events = session.store.events(&EventFilter { object, limit: args.limit, after: None }).await?;
     if events.is_empty()

@@ -30,7 +30,7 @@ enum LeaseCommand {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A lease has no end of its own: it is held by a connection, and free at most 5 s after that breaks. All times are those of
-the control database's clock.
+the control database's clock. With O7S_DATABASE_URL neither a Railway token nor the master key is needed.
 
 Exit codes: 0 shown, 1 no control database yet, 7 it is unreachable, 65 invalid manifest, 77 not allowed")]
 struct ShowArgs {
@@ -76,7 +76,7 @@ pub async fn run(args: LeaseArgs) -> Result<u8, Failure> {
 
 async fn open(input: &Input) -> Result<Session, Failure> {
     let desired = load::load_desired(&input.files).map_err(Failure::Manifests)?;
-    let session = Session::open(config::from_environment()?, &desired).await?;
+    let session = Session::read_only(config::parts(), &desired).await?;
     session.load().await?;
     Ok(session)
 }

@@ -73,8 +73,8 @@ async fn under_signals(
     let (row, loaded) = session.load().await?;
     let place = session.place(row.as_ref(), desired).await?;
     let show = |line: &str| progress.show(line);
-    let door = session.door(place, &signals.token, &show, args.timeout);
-    let servers = session.servers();
+    let door = session.door(place, &signals.token, &show, args.timeout)?;
+    let servers = session.servers()?;
     let live = observe(&door, &servers, railway, loaded).await?;
     let control = ControlDatabase::new(&session.store, lease);
     let held = Held { door, control, servers, live, progress: &progress };

@@ -58,9 +58,10 @@ pub async fn look(desired: &Desired, progress: &Progress) -> Result<Looked, Fail
     let place = session.place(row.as_ref(), desired).await?;
     let railway = session.take_railway();
     let show = |line: &str| progress.show(line);
-    let door = session.door(place, &signals.token, &show, std::time::Duration::ZERO);
-    let live = observe(&door, &session.servers(), railway, control).await?;
-    let reads = Reads { requests: session.client.requests().total(), budget: session.client.remaining() };
+    let door = session.door(place, &signals.token, &show, std::time::Duration::ZERO)?;
+    let live = observe(&door, &session.servers()?, railway, control).await?;
+    let client = session.client()?;
+    let reads = Reads { requests: client.requests().total(), budget: client.remaining() };
     Ok(Looked { live, reads })
 }
 

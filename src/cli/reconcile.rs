@@ -82,10 +82,10 @@ async fn run_once(
     let (leading, epoch) = (Leading::new(), lease.epoch());
     // Whoever loses the lease stops as on Ctrl-C, and the loop of `--watch` goes on.
     let stop = signals.token.child_token();
-    let door = Door { leading: Some(&leading), ..session.door(place, &stop, &show, args.timeout) };
+    let door = Door { leading: Some(&leading), ..session.door(place, &stop, &show, args.timeout)? };
     let database = ControlDatabase::new(&session.store, lease);
     let agree = |plan: &Plan| agreed(args, plan, progress);
-    let servers = session.servers();
+    let servers = session.servers()?;
     let done = tokio::select! {
         done = reconcile(&door, &database, &servers, wanted, ((row, control), railway), agree) => done,
         () = leading.keep(&stop, async || database.look(epoch).await) => Err(crate::operator::Error::NotLeading),
@@ -143,9 +143,10 @@ fn print(
     (done, inputs): (&Reconciled, &Inputs),
     took: Duration,
 ) -> Result<(), Failure> {
-    let requests = session.client.requests();
+    let client = session.client()?;
+    let requests = client.requests();
     let printed = || Printed {
-        plan: done.plan.document(inputs, Reads { requests: done.reads, budget: session.client.remaining() }),
+        plan: done.plan.document(inputs, Reads { requests: done.reads, budget: client.remaining() }),
         verdict: done.verdict,
         outcomes: &done.report.outcomes,
         routing_version: done.report.routing_version,

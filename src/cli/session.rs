@@ -7,14 +7,14 @@ use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use chrono::{DateTime, Utc};
 use tokio_util::sync::CancellationToken;
 
-use super::config::Config;
+use super::config::{self, Config, Parts};
 use super::report::Failure;
 use crate::manifest::Desired;
 use crate::operator::{Door, Instances, Search, Timing, control_url};
 use crate::plan::{ControlLive, RailwayLive};
 use crate::railway::{Client, ClientConfig, HttpTransport};
 use crate::store::{Error as StoreError, FleetRow, Store};
-use crate::tenancy::{EnvironmentId, FleetUid, Keyring, ProjectId};
+use crate::tenancy::{EnvironmentId, FleetName, FleetUid, Keyring, ProjectId};
 
 const CONNECT: Duration = Duration::from_secs(10);
 /// `CREATE DATABASE` copies files: more at once than this only wait for each other.
@@ -24,11 +24,14 @@ pub type Loaded = (Option<FleetRow>, ControlLive);
 
 /// The fleet's control database, open, and what was read on the way to it.
 pub struct Session {
-    pub config: Config,
-    pub client: Arc<Client>,
-    pub fleet: FleetUid,
     pub store: Store,
+    /// Absent where the environment has no token and the control database's address was given.
+    client: Option<Arc<Client>>,
+    /// Absent likewise; then whose control database it is is told by the fleet's name alone.
+    keys: Option<Keyring>,
+    own_environment: Option<String>,
     railway: Option<(ProjectId, EnvironmentId, RailwayLive)>,
+    fleet: FleetName,
     /// Fleet, project and environment that it was opened for.
     named: [String; 3],
 }
@@ -55,9 +58,9 @@ impl Session {
 
     /// With a client that lives on, and so keeps to the budget of its token whatever becomes of the session.
     pub async fn open_with(config: Config, client: Arc<Client>, desired: &Desired) -> Result<Session, Failure> {
-        let fleet = config.keys.fleet_uid(&desired.fleet.name);
-        let search = Search { railway: &client, keys: &config.keys, fleet: &desired.fleet };
-        let (store, railway) = match &config.database_url {
+        let Config { keys, database_url, own_environment, .. } = config;
+        let search = Search { railway: &client, keys: &keys, fleet: &desired.fleet };
+        let (store, railway) = match &database_url {
             Some(url) => match Store::connect(url, CONNECT).await {
                 Err(silence @ StoreError::NotListening { .. }) => {
                     return Err(search.why_silent(silence).await.into());
@@ -66,14 +69,44 @@ impl Session {
             },
             None => {
                 let found = search.control().await?;
-                let inside = config.own_environment.as_deref() == Some(found.environment.as_str());
-                match Store::connect(&control_url(&config.keys, &found.endpoint, inside), CONNECT).await {
+                let inside = own_environment.as_deref() == Some(found.environment.as_str());
+                match Store::connect(&control_url(&keys, &found.endpoint, inside), CONNECT).await {
                     Err(silence @ StoreError::NotListening { .. }) => return Err(found.is_down(silence).into()),
                     opened => (opened?, Some((found.project, found.environment, found.live))),
                 }
             }
         };
-        Ok(Session { config, client, fleet, store, railway, named: names(desired) })
+        let (client, keys, fleet) = (Some(client), Some(keys), desired.fleet.name.clone());
+        Ok(Session { store, client, keys, own_environment, railway, fleet, named: names(desired) })
+    }
+
+    /// For what only reads the control database: where its address is given, neither token nor key is needed.
+    pub async fn read_only(parts: Parts, desired: &Desired) -> Result<Session, Failure> {
+        let Some(url) = parts.database_url.clone().filter(|_| parts.token.is_err() || parts.keys.is_err()) else {
+            return Session::open(parts.complete()?, desired).await;
+        };
+        let keys = match parts.keys {
+            Ok(keys) => Some(keys),
+            Err(config::Error::NoKey) => None,
+            // A key that is set and no good is a mistake, not the same as none.
+            Err(error) => return Err(error.into()),
+        };
+        let store = Store::connect(&url, CONNECT).await?;
+        let (own_environment, fleet) = (parts.own_environment, desired.fleet.name.clone());
+        Ok(Session { store, client: None, keys, own_environment, railway: None, fleet, named: names(desired) })
+    }
+
+    pub fn client(&self) -> Result<&Client, Failure> {
+        Ok(self.client.as_deref().ok_or(config::Error::NoToken)?)
+    }
+
+    pub fn keys(&self) -> Result<&Keyring, Failure> {
+        Ok(self.keys.as_ref().ok_or(config::Error::NoKey)?)
+    }
+
+    /// Whether this process runs inside that environment of Railway.
+    pub fn is_inside(&self, environment: &EnvironmentId) -> bool {
+        self.own_environment.as_deref() == Some(environment.as_str())
     }
 
     /// Whether it leads to the place these manifests mean: somebody may edit the Fleet while a loop runs.
@@ -83,8 +116,12 @@ impl Session {
 
     pub async fn load(&self) -> Result<Loaded, Failure> {
         let (row, control) = self.store.load().await?;
-        if let Some(row) = row.as_ref().filter(|row| row.uid != self.fleet) {
-            let (have, want) = (format!("{} ({})", row.name, row.uid.as_str()), self.fleet.as_str().to_owned());
+        // A fleet is its name under its key; without a key its name is all there is to compare.
+        let uid = self.keys.as_ref().map(|keys| keys.fleet_uid(&self.fleet));
+        let is_other = |row: &&FleetRow| uid.as_ref().map_or(row.name != self.fleet, |uid| row.uid != *uid);
+        if let Some(row) = row.as_ref().filter(is_other) {
+            let have = format!("{} ({})", row.name, row.uid.as_str());
+            let want = uid.as_ref().map_or(self.fleet.as_str(), FleetUid::as_str).to_owned();
             return Err(Failure::OtherFleet { have, want });
         }
         if control.schema_version == 0 {
@@ -110,7 +147,7 @@ impl Session {
         match row {
             Some(row) => Ok((row.project.clone(), row.environment.clone())),
             None => {
-                let search = Search { railway: &self.client, keys: &self.config.keys, fleet: &desired.fleet };
+                let search = Search { railway: self.client()?, keys: self.keys()?, fleet: &desired.fleet };
                 Ok(search.place().await?)
             }
         }
@@ -122,15 +159,16 @@ impl Session {
         stop: &'a CancellationToken,
         progress: &'a dyn Fn(&str),
         ready: Duration,
-    ) -> Door<'a> {
+    ) -> Result<Door<'a>, Failure> {
         let (project, environment) = place;
-        let inside = self.config.own_environment.as_deref() == Some(environment.as_str());
-        Door {
-            railway: &self.client,
+        let (railway, keys) = (self.client()?, self.keys()?);
+        let inside = self.is_inside(&environment);
+        Ok(Door {
+            railway,
             project,
             environment,
-            keys: &self.config.keys,
-            fleet: self.fleet.clone(),
+            keys,
+            fleet: keys.fleet_uid(&self.fleet),
             stop,
             leading: None,
             progress,
@@ -138,11 +176,12 @@ impl Session {
             timing: Timing { ready, ..Timing::default() },
             run: uuid::Uuid::new_v4(),
             inside,
-        }
+        })
     }
 
-    pub fn servers(&self) -> Instances<'_> {
-        servers(&self.config.keys, &self.fleet)
+    pub fn servers(&self) -> Result<Instances<'_>, Failure> {
+        let keys = self.keys()?;
+        Ok(servers(keys, &keys.fleet_uid(&self.fleet)))
     }
 }
 

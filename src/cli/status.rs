@@ -30,6 +30,8 @@ STATE  active, suspended, paused, pending (no run has made it yet), retained (no
        leaving (state: absent, not confirmed), deleting (in its grace time); running or asleep for instances
 AGE    how long readiness and its reason have stood; the last error is the message
 
+With O7S_DATABASE_URL neither a Railway token nor the master key is needed.
+
 What is paused, retained, retired, leaving or deleting counts only when it is asked for by name.
 
 Examples:
@@ -85,7 +87,7 @@ impl Seen {
 pub async fn run(args: StatusArgs) -> Result<u8, Failure> {
     let desired = load_desired(&args.input.files).map_err(Failure::Manifests)?;
     let signals = Signals::listen()?;
-    let session = Session::open(config::from_environment()?, &desired).await?;
+    let session = Session::read_only(config::parts(), &desired).await?;
     let shown = async {
         let seen = wait(&args, &desired, &session, &signals).await?;
         show(&args, &seen)

@@ -13,7 +13,7 @@ use super::load::load_with_sources;
 use super::report::Failure;
 use super::session::Session;
 use crate::manifest::{Desired, Source};
-use crate::operator::{Measured, measure};
+use crate::operator::{Measured, measure, not_awake};
 use crate::plan::ControlLive;
 use crate::store::FleetRow;
 use crate::tenancy::{RoleName, Route, TenantId};
@@ -40,7 +40,8 @@ enum TenantCommand {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-An instance that sleeps is not woken for figures.
+An instance that sleeps is not woken for figures. With O7S_DATABASE_URL no Railway token is needed; without one an
+instance that may sleep is not measured.
 
 Exit codes: 0 shown, 1 the tenant has no database yet, 7 the control database is unreachable, 64 no such tenant,
 65 invalid manifest, 77 not allowed")]
@@ -84,7 +85,7 @@ struct World {
 impl World {
     async fn open(input: &Input) -> Result<World, Failure> {
         let (desired, sources) = load_with_sources(&input.files).map_err(Failure::Manifests)?;
-        let session = Session::open(config::from_environment()?, &desired).await?;
+        let session = Session::read_only(config::parts(), &desired).await?;
         let (fleet, control) = session.load().await?;
         Ok(World { desired, sources, session, fleet, control })
     }
@@ -108,15 +109,30 @@ impl World {
 
     /// This process runs inside the fleet's Railway environment.
     fn is_inside(&self) -> bool {
-        let own = self.session.config.own_environment.as_deref();
-        own.is_some() && own == self.fleet.as_ref().map(|fleet| fleet.environment.as_str())
+        self.fleet.as_ref().is_some_and(|fleet| self.session.is_inside(&fleet.environment))
     }
 
+    /// Without token or key what can be known of its use is why nothing is.
     async fn measure(&self, route: &Route) -> Result<Measured, Failure> {
-        let place = self.session.place(self.fleet.as_ref(), &self.desired).await?;
-        let (stop, silent) = (tokio_util::sync::CancellationToken::new(), |_: &str| {});
-        let door = self.session.door(place, &stop, &silent, std::time::Duration::ZERO);
+        let unasked = |error: Failure| Measured::Unreachable { reason: error.to_string(), help: error.help() };
+        let keys = match self.session.keys() {
+            Ok(keys) => keys,
+            Err(error) => return Ok(unasked(error)),
+        };
         let pool = self.desired.pools.get(&route.instance.pool());
-        Ok(measure(&door, route, pool.is_none_or(|pool| pool.sleep_when_idle)).await)
+        if pool.is_none_or(|pool| pool.sleep_when_idle) {
+            // Only Railway knows whether it sleeps, and a connection would wake it.
+            if let Err(error) = self.session.client() {
+                return Ok(unasked(error));
+            }
+            let place = self.session.place(self.fleet.as_ref(), &self.desired).await?;
+            let (stop, silent) = (tokio_util::sync::CancellationToken::new(), |_: &str| {});
+            let door = self.session.door(place, &stop, &silent, std::time::Duration::ZERO)?;
+            if let Some(told) = not_awake(&door, route).await {
+                return Ok(told);
+            }
+        }
+        let at = if self.is_inside() { &route.endpoint.private } else { &route.endpoint.public };
+        Ok(measure(keys, at, route).await)
     }
 }

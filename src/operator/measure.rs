@@ -9,7 +9,7 @@ use super::services;
 use super::world::Door;
 use crate::plan::Deployment;
 use crate::postgres::{ADMIN_ROLE, DatabaseUse, Error, SUPERUSER, Server};
-use crate::tenancy::{Credential, Route};
+use crate::tenancy::{Address, Credential, Keyring, Route};
 
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -27,22 +27,21 @@ pub enum Measured {
     },
 }
 
-/// `may_sleep`: Railway is asked first whether the instance sleeps.
-pub async fn measure(door: &Door<'_>, route: &Route, may_sleep: bool) -> Measured {
-    if may_sleep {
-        match services::read(door).await {
-            Ok(live) => {
-                let service = live.service(route.instance.as_str());
-                if service.is_some_and(|service| service.deployment == Deployment::Sleeping) {
-                    return Measured::Asleep;
-                }
-            }
-            Err(error) => return Measured::Unreachable { reason: error.to_string(), help: error.help() },
+/// Of a sleeping instance, or one that cannot be asked whether it sleeps, what there is to say; one request to Railway.
+pub async fn not_awake(door: &Door<'_>, route: &Route) -> Option<Measured> {
+    match services::read(door).await {
+        Ok(live) => {
+            let service = live.service(route.instance.as_str());
+            service.filter(|service| service.deployment == Deployment::Sleeping).map(|_| Measured::Asleep)
         }
+        Err(error) => Some(Measured::Unreachable { reason: error.to_string(), help: error.help() }),
     }
-    let password = door.keys.password(&Credential::Admin { instance: route.instance.clone() });
+}
+
+/// Wakes an instance that sleeps.
+pub async fn measure(keys: &Keyring, at: &Address, route: &Route) -> Measured {
+    let password = keys.password(&Credential::Admin { instance: route.instance.clone() });
     let asked = async {
-        let at = door.address(&route.endpoint);
         // Without a look at Railway only the server itself tells whether it was adopted.
         let mut server = match Server::connect(at, (SUPERUSER, &password), CONNECT).await {
             Err(Error::WrongPassword { .. }) => Server::connect(at, (ADMIN_ROLE, &password), CONNECT).await?,

@@ -37,7 +37,7 @@ pub use doctor::{Finding, Level};
 pub use error::{Error, store_exit_code};
 pub use find::{FoundControl, Search};
 pub use leading::{Leading, Look, TRUSTED_FOR};
-pub use measure::{Measured, measure};
+pub use measure::{Measured, measure, not_awake};
 pub use observe::observe;
 pub use outcome::{Failure, Outcome, Report, Verdict};
 pub use real::{ControlDatabase, Instances};

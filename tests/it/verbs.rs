@@ -88,6 +88,50 @@ async fn a_tenant_is_listed_shown_measured_and_connected_to() {
 }
 
 #[test]
+fn what_only_reads_the_control_database_needs_no_railway_token() {
+    let fleet = Fleet::bootstrapped();
+    fleet.settle();
+    let without = |names: &[&str], args: &[&str]| {
+        let mut command = fleet.command(args);
+        names.iter().for_each(|name| _ = command.env_remove(name));
+        command.stdin(Stdio::null()).output().expect("runs")
+    };
+    let token = &["RAILWAY_API_TOKEN", "RAILWAY_TOKEN", "O7S_RAILWAY_URL"][..];
+    let neither = &[token, &["O7S_MASTER_KEY"]].concat()[..];
+    let requests = fleet.total("total");
+    for names in [token, neither] {
+        let status = without(names, &["status", "tenant/acme", "--format", "json"]);
+        assert_eq!((code(&status), &json(&status)["ready"]), (0, &true.into()), "{}", text(&status.stderr));
+        assert_eq!(lines(&without(names, &["tenant", "list", "-q"])), ["acme", "beta", "corp"]);
+        assert_eq!(json(&without(names, &["lease", "show", "--format", "json"]))["session"], Value::Null);
+        assert_eq!(json(&without(names, &["lease", "steal", "--yes", "--format", "json"]))["stolen"], false);
+        assert!(text(&without(names, &["events", "tenant/acme"]).stdout).contains("Created"));
+        // The instance itself is asked with a password that is derived from the key.
+        let limits = without(names, &["tenant", "limits", "acme"]);
+        assert_eq!(code(&limits), 0, "{}", text(&limits.stderr));
+        let unmeasured = text(&limits.stderr).contains("nothing was measured: O7S_MASTER_KEY is not set");
+        assert_eq!(unmeasured, names == neither, "{}", text(&limits.stderr));
+        assert!(text(&without(names, &["tenant", "show", "acme"]).stdout).contains("shared-1"));
+    }
+    assert_eq!(lines(&without(token, &["tenant", "url", "acme"])), lines(&fleet.o7s(&["tenant", "url", "acme"])));
+    let url = without(neither, &["tenant", "url", "acme"]);
+    assert_eq!((code(&url), text(&url.stdout).as_str()), (64, ""));
+    assert!(text(&url.stderr).contains("O7S_MASTER_KEY is not set"), "{}", text(&url.stderr));
+    assert_eq!(code(&without(token, &["plan"])), 77);
+    assert_eq!(fleet.total("total"), requests, "Railway was not asked");
+
+    fleet.write(
+        "fleet.yaml",
+        &std::fs::read_to_string(fleet.manifests.path().join("fleet.yaml"))
+            .expect("readable")
+            .replace("name: real", "name: other"),
+    );
+    let other = without(neither, &["status"]);
+    assert_eq!(code(&other), 4, "{}", text(&other.stderr));
+    assert!(text(&other.stderr).contains("belongs to another fleet: real ("), "{}", text(&other.stderr));
+}
+
+#[test]
 fn connect_runs_psql_as_the_tenant_and_says_so_where_there_is_none() {
     let fleet = Fleet::bootstrapped();
     fleet.settle();

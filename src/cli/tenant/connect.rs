@@ -34,7 +34,7 @@ struct Who {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The URL holds a password and is all that is on stdout. It is derived from O7S_MASTER_KEY, and is the one that the last
-reconcile set.
+reconcile set. With O7S_DATABASE_URL no Railway token is needed.
 
 Examples:
   psql \"$(o7s tenant url acme)\"
@@ -87,7 +87,7 @@ async fn login(who: &Who) -> Result<(Route, Login), Failure> {
         return Err(Failure::Unknown { object: format!("role `{role}` of tenant/{}", who.tenant) });
     }
     let private = who.private || (world.is_inside() && !who.public);
-    Ok((route.clone(), Login::of(route, who.role.as_ref(), &world.session.config.keys, private)))
+    Ok((route.clone(), Login::of(route, who.role.as_ref(), world.session.keys()?, private)))
 }
 
 fn warn_of_state(route: &Route) {
