@@ -16,7 +16,7 @@ use super::{config, render};
 use crate::manifest::Desired;
 use crate::operator::{self, Bootstrapped, Ground, Timing, bootstrap, control_url};
 use crate::store::{Error as StoreError, FleetRow, Store};
-use crate::tenancy::Secret;
+use crate::tenancy::{Secret, counted};
 
 const CONNECT: std::time::Duration = std::time::Duration::from_secs(5);
 
@@ -33,6 +33,7 @@ struct Printed<'a> {
 pub async fn run(args: BootstrapArgs) -> Result<u8, Failure> {
     let desired = load_desired(&args.input.files).map_err(Failure::Manifests)?;
     let config = config::from_environment()?;
+    refuse_another_fleets(&config, &desired).await?;
     let question = format!("Make what is missing of project {} on Railway?", desired.fleet.project);
     if !args.yes && !confirm(&question) {
         super::progress::say("nothing was changed: say yes at the prompt, or give --yes");
@@ -40,6 +41,20 @@ pub async fn run(args: BootstrapArgs) -> Result<u8, Failure> {
     }
     let signals = Signals::listen()?;
     signals.settle(make(&args, &desired, &config, &signals).await)
+}
+
+/// A control database that is given by its URL and is another fleet's: what is made would be a second project, and
+/// every verb after it would find the first. One that does not answer or is empty says nothing.
+async fn refuse_another_fleets(config: &Config, desired: &Desired) -> Result<(), Failure> {
+    let Some(url) = &config.database_url else { return Ok(()) };
+    let Ok(store) = Store::connect(url, CONNECT).await else { return Ok(()) };
+    let Ok((Some(row), _)) = store.load().await else { return Ok(()) };
+    let uid = config.keys.fleet_uid(&desired.fleet.name);
+    if row.uid == uid {
+        return Ok(());
+    }
+    let have = format!("{} ({})", row.name, row.uid.as_str());
+    Err(Failure::OtherFleet { have, want: format!("{} ({})", desired.fleet.name, uid.as_str()) })
 }
 
 async fn make(args: &BootstrapArgs, desired: &Desired, config: &Config, signals: &Signals) -> Result<u8, Failure> {
@@ -86,7 +101,7 @@ async fn make(args: &BootstrapArgs, desired: &Desired, config: &Config, signals:
         )?,
         Format::Text => {
             done.made.iter().try_for_each(|made| writeln!(out, "made {made}"))?;
-            writeln!(out, "the control database is ready ({} requests); set", requests.total())?;
+            writeln!(out, "the control database is ready ({}); set", counted(requests.total(), "request"))?;
             writeln!(out, "O7S_DATABASE_URL={}", url.expose())?;
         }
     }

@@ -4,11 +4,13 @@
 use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
+use serde::Serialize;
 
-use super::args::Color;
+use super::args::{Color, Format};
 use super::planned::{Wanted, planned};
+use super::render;
 use super::report::Failure;
-use crate::plan::{Plan, render_diff, render_problem};
+use crate::plan::{Change, Plan, Problem, render_diff, render_problem};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -21,6 +23,9 @@ Exit codes, as of diff(1): 0 no difference, 1 something differs, 2 trouble")]
 pub struct DiffArgs {
     #[command(flatten)]
     pub wanted: Wanted,
+    /// How the result, or what went wrong, is written; progress always goes to stderr
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
     /// When to colour; NO_COLOR is honoured
     #[arg(long, value_enum, default_value_t = Color::Auto)]
     pub color: Color,
@@ -28,19 +33,30 @@ pub struct DiffArgs {
 
 pub async fn run(args: DiffArgs) -> Result<u8, Failure> {
     match diff(&args).await {
-        Err(Failure::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::Io(error)),
+        Err(failure) if failure.is_broken_pipe() => Err(failure),
         // Every failure is trouble: 1 would say that something differs.
-        Err(failure) => {
-            failure.print_text(&mut anstream::stderr().lock())?;
-            Ok(2)
-        }
+        Err(failure) => Err(failure.trouble()),
         Ok(code) => Ok(code),
     }
+}
+
+#[derive(Serialize)]
+struct Printed<'a> {
+    different: bool,
+    changes: Vec<Change<'a>>,
+    refused: &'a [Problem],
+    blocked: &'a [Problem],
 }
 
 async fn diff(args: &DiffArgs) -> Result<u8, Failure> {
     let plan = planned(&args.wanted).await?.plan;
     let text = render_diff(&plan);
+    if args.format == Format::Json {
+        let (refused, blocked) = (&plan.refused[..], &plan.blocked[..]);
+        let printed = Printed { different: !plan.is_empty(), changes: plan.changes().collect(), refused, blocked };
+        render::json(&mut io::stdout().lock(), &printed)?;
+        return Ok(exit_code(&plan, &text));
+    }
     // Not through `anstream`: who asks for colours in a file gets them.
     let mut out = io::stdout().lock();
     for line in text.lines() {
@@ -57,7 +73,7 @@ async fn diff(args: &DiffArgs) -> Result<u8, Failure> {
     Ok(exit_code(&plan, &text))
 }
 
-fn troubles(plan: &Plan) -> impl Iterator<Item = (&'static str, &crate::plan::Problem)> {
+fn troubles(plan: &Plan) -> impl Iterator<Item = (&'static str, &Problem)> {
     let refused = plan.refused.iter().map(|problem| ("refused", problem));
     refused.chain(plan.blocked.iter().map(|problem| ("blocked", problem)))
 }

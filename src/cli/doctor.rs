@@ -20,7 +20,7 @@ use crate::operator::{Door, Finding, Level, Search, Timing, control_url, doctor}
 use crate::plan::{ControlLive, RailwayLive};
 use crate::railway::Client;
 use crate::store::{FleetRow, SCHEMA_VERSION, Store};
-use crate::tenancy::{EnvironmentId, ProjectId, Secret};
+use crate::tenancy::{EnvironmentId, ProjectId, Secret, counted};
 
 const CONNECT: Duration = Duration::from_secs(10);
 /// The `Date` header has whole seconds, and its answer was a while on the way.
@@ -106,11 +106,14 @@ fn manifests(round: &mut Round, args: &DoctorArgs) -> Option<Desired> {
     match load_desired(&args.input.files) {
         Ok(desired) => {
             let count = desired.tenants.len();
-            round.add(Finding::ok("manifests", format!("valid: fleet {}, {count} tenants", desired.fleet.name)));
+            round.add(Finding::ok(
+                "manifests",
+                format!("valid: fleet {}, {}", desired.fleet.name, counted(count, "tenant")),
+            ));
             Some(desired)
         }
         Err(problems) => {
-            let message = format!("{} errors", problems.count());
+            let message = counted(problems.count(), "error");
             let next = "o7s validate shows them; without the Fleet nothing below can be looked at";
             round.add(Finding::fail("manifests", message, next));
             None
@@ -302,6 +305,6 @@ fn print(args: &DoctorArgs, round: &Round) -> Result<(), Failure> {
     }
     let count = |level| round.findings.iter().filter(|finding| finding.level == level).count();
     let (warned, failed) = (count(Level::Warn), count(Level::Fail));
-    writeln!(out, "{failed} failed, {warned} warned of; {} requests to Railway", round.requests)?;
+    writeln!(out, "{failed} failed, {warned} warned of; {} to Railway", counted(round.requests, "request"))?;
     Ok(out.flush()?)
 }

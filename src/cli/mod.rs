@@ -64,6 +64,7 @@ pub fn main() -> u8 {
         // The reader went away: end as the shell expects of a pipe.
         Err(failure) if failure.is_broken_pipe() => 141,
         Err(failure) => {
+            let failure = failure.of_verb(&asked);
             let _ = failure.print(&asked, &mut anstream::stdout().lock(), &mut anstream::stderr().lock());
             let _ = io::stdout().flush();
             failure.exit_code()
@@ -82,7 +83,10 @@ fn usage(error: &clap::Error, asked: &Asked) -> u8 {
     let text = text.strip_prefix("error: ").unwrap_or(&text);
     // Where to read on is said by the failure itself.
     let text = text.split("\n\nFor more information").next().unwrap_or(text).trim_end();
+    // Of a verb that does not exist there is nothing to read.
+    let is_verb = |name: &str| <Cli as clap::CommandFactory>::command().find_subcommand(name).is_some();
     let failure = Failure::Usage(text.to_owned());
+    let failure = if is_verb(&asked.verb) { failure.of_verb(asked) } else { failure };
     let _ = failure.print(asked, &mut anstream::stdout().lock(), &mut anstream::stderr().lock());
     failure.exit_code()
 }
@@ -91,7 +95,7 @@ fn run(command: Command) -> Result<u8, Failure> {
     match command {
         Command::Validate(args) => validate::run(&args, &mut io::stdout().lock(), &mut io::stderr().lock()),
         Command::Init(args) => init::run(&args),
-        Command::Explain(args) => explain::run(&args),
+        Command::Explain(args) => asynchronous(explain::run(args)),
         Command::Schema => schema::run(),
         Command::Completions(args) => shell::completions(&args),
         Command::Man(args) => shell::man(&args),

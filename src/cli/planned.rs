@@ -64,21 +64,31 @@ pub async fn planned(wanted: &Wanted) -> Result<Planned, Failure> {
 }
 
 async fn planned_of(wanted: &Wanted, (desired, inputs): (Desired, Inputs)) -> Result<Planned, Failure> {
+    let (plan, reads, seen) = plan_of(&desired, wanted.live.as_deref(), &wanted.allowed.consent(None)).await?;
+    Ok(Planned { plan, inputs, reads, seen })
+}
+
+/// With the observation in the file `live`; without one it looks.
+pub async fn plan_of(
+    desired: &Desired,
+    live: Option<&Path>,
+    consent: &Consent,
+) -> Result<(Plan, Reads, Seen), Failure> {
     let (progress, begun) = (Progress::new(), Instant::now());
-    let (live, reads, seen) = match &wanted.live {
-        Some(path) => (observe::read(path, &desired)?, Reads::default(), Seen::Saved),
+    let (live, reads, seen) = match live {
+        Some(path) => (observe::read(path, desired)?, Reads::default(), Seen::Saved),
         None => {
-            let Looked { live, reads } = observe::look(&desired, &progress).await?;
+            let Looked { live, reads } = observe::look(desired, &progress).await?;
             (live, reads, Seen::Read { requests: reads.requests, took: begun.elapsed() })
         }
     };
     progress.clear();
-    let plan = plan(&desired, &live, &wanted.allowed.consent(None));
-    let found = check(&plan, &desired, &live);
+    let plan = plan(desired, &live, consent);
+    let found = check(&plan, desired, &live);
     if !found.is_empty() {
         return Err(crate::operator::Error::Unsafe { found }.into());
     }
-    Ok(Planned { plan, inputs, reads, seen })
+    Ok((plan, reads, seen))
 }
 
 pub fn manifests(input: &Input) -> Result<(Desired, Inputs), Failure> {

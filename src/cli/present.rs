@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::github::{Annotation, Level};
 use crate::manifest::Origin;
-use crate::plan::{Action, Plan, Problem, Symbol, price_line, summary_line};
+use crate::plan::{Action, Plan, Problem, Symbol, Warning, price_line, summary_line};
+use crate::tenancy::counted;
 
 /// What is in the way first, then what is told to be careful about, then what would change.
 pub fn annotations(plan: &Plan) -> Vec<Annotation> {
@@ -15,15 +16,14 @@ pub fn annotations(plan: &Plan) -> Vec<Annotation> {
         place: None,
         title: format!("{}: too many removals at once", crate::plan::Code::RemovalGuard),
         message: format!(
-            "this plan removes {} of {} tenants; `safety.maxRemovals` allows {}",
-            trip.removals, trip.live, trip.allowed
+            "this plan removes {} of {}; `safety.maxRemovals` allows {}",
+            trip.removals,
+            counted(trip.live, "tenant"),
+            trip.allowed
         ),
     }));
-    all.extend(plan.warnings.iter().map(|warning| Annotation {
-        level: Level::Warning,
-        place: None,
-        title: "warning".into(),
-        message: warning.clone(),
+    all.extend(plan.warnings.iter().map(|Warning { cause, text }| {
+        Annotation::at(Level::Warning, cause.as_ref(), "warning".into(), text.clone())
     }));
     all.push(Annotation {
         level: Level::Notice,

@@ -22,7 +22,7 @@ use super::{config, ran, render};
 use crate::manifest::Desired;
 use crate::operator::{self, ControlDatabase, Door, Leading, Outcome, Reconciled, Verdict, Watch, reconcile, watch};
 use crate::plan::{Change, Consent, Inputs, Pin, Plan, PlanDocument, Reads, render as text};
-use crate::tenancy::ErrorCode;
+use crate::tenancy::{ErrorCode, counted};
 
 pub async fn run(args: ReconcileArgs) -> Result<u8, Failure> {
     let signals = Signals::listen()?;
@@ -157,9 +157,10 @@ fn print(
         took_ms: took.as_millis(),
     };
     let cost = format!(
-        "{} requests, {} of them changes; {:.1} s\n",
-        requests.total(),
+        "{}, {} of them {}; {:.1} s\n",
+        counted(requests.total(), "request"),
         requests.mutations,
+        if requests.mutations == 1 { "a change" } else { "changes" },
         took.as_secs_f64()
     );
     let plan = || text(&done.plan, args.output.verbose);

@@ -14,6 +14,7 @@ use super::render;
 use super::report::Failure;
 use crate::operator::{self, Noted, note};
 use crate::plan::{Release, release_instance, release_tenant};
+use crate::tenancy::counted;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -69,7 +70,8 @@ async fn release(args: &ReleaseArgs, held: &Held<'_>) -> Result<u8, Failure> {
     }
     let started = (held.door.clock)();
     let done = operator::release(&held.door, (&held.control, &held.servers), &held.live, instance, &what).await;
-    let message = format!("{} tenants; marks, routes and rows are gone, the objects stay", what.tenants.len());
+    let message =
+        format!("{}; marks, routes and rows are gone, the objects stay", counted(what.tenants.len(), "tenant"));
     let noted = Noted { kind, name, done: "Released", message };
     note(&held.door, &held.control, started, noted, &done).await?;
     held.progress.clear();
@@ -88,7 +90,7 @@ fn steps(args: &ReleaseArgs, what: &Release) -> Vec<String> {
         lines.push(format!("  tenant {tenant} loses its marks and its route; database {at} stays"));
     }
     if what.tenants.len() > SHOWN {
-        lines.push(format!("  and {} more tenants", what.tenants.len() - SHOWN));
+        lines.push(format!("  and {}", counted(what.tenants.len() - SHOWN, "more tenant")));
     }
     if what.service.is_some() {
         lines.push("  its service, volume and variables stay; its marker goes, without a restart".into());

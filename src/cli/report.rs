@@ -34,6 +34,9 @@ pub enum Failure {
     /// Once it is known which fleet's comment the error belongs into.
     #[error("{failure}")]
     OfFleet { fleet: String, failure: Box<Failure> },
+    /// Of `diff`, whose exit code for all that goes wrong is 2.
+    #[error("{0}")]
+    Trouble(Box<Failure>),
     /// By a signal, before there was something to report on.
     #[error("stopped on request")]
     Stopped { exit_code: u8 },
@@ -57,6 +60,9 @@ pub enum Failure {
     OwnedByOther { object: String, fleet: String },
     #[error("{0}")]
     Usage(String),
+    /// Of the verb, once it is known which.
+    #[error("{text}")]
+    MisusedVerb { verb: String, text: String },
     #[error("nothing is known of {object}")]
     Unknown { object: String },
     #[error("{object} has no database yet")]
@@ -89,19 +95,34 @@ impl Failure {
         Failure::OfFleet { fleet: fleet.to_owned(), failure: Box::new(self) }
     }
 
-    pub fn is_stop(&self) -> bool {
+    #[must_use]
+    pub fn trouble(self) -> Failure {
+        Failure::Trouble(Box::new(self))
+    }
+
+    /// Without what was learnt of it on the way out.
+    fn bare(&self) -> &Failure {
         match self {
-            Failure::OfFleet { failure, .. } => failure.is_stop(),
-            failure => matches!(failure, Failure::Operator(operator::Error::Stopped)),
+            Failure::OfFleet { failure, .. } | Failure::Trouble(failure) => failure.bare(),
+            failure => failure,
         }
+    }
+
+    /// So that a wrong use says where to read on.
+    pub fn of_verb(self, asked: &Asked) -> Failure {
+        match self {
+            Failure::Usage(text) if !asked.verb.is_empty() => Failure::MisusedVerb { verb: asked.verb.clone(), text },
+            failure => failure,
+        }
+    }
+
+    pub fn is_stop(&self) -> bool {
+        matches!(self.bare(), Failure::Operator(operator::Error::Stopped))
     }
 
     /// Nobody reads the output any more.
     pub fn is_broken_pipe(&self) -> bool {
-        match self {
-            Failure::OfFleet { failure, .. } => failure.is_broken_pipe(),
-            failure => matches!(failure, Failure::Io(error) if error.kind() == io::ErrorKind::BrokenPipe),
-        }
+        matches!(self.bare(), Failure::Io(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
 
     pub fn code(&self) -> ErrorCode {
@@ -113,7 +134,7 @@ impl Failure {
             Failure::Operator(error) => error.code(),
             #[cfg(feature = "local")]
             Failure::Local(error) => error.code().into(),
-            Failure::OfFleet { failure, .. } => failure.code(),
+            Failure::OfFleet { failure, .. } | Failure::Trouble(failure) => failure.code(),
             Failure::Stopped { .. } => operator::Code::Stopped.into(),
             Failure::OtherFleet { .. } => Code::OtherFleet.into(),
             Failure::File { error, .. } => error.code().into(),
@@ -123,7 +144,7 @@ impl Failure {
             Failure::OwnedByOther { .. } => Code::OwnedByOther.into(),
             Failure::Exists { .. } => Code::Exists.into(),
             Failure::Write { .. } => Code::Write.into(),
-            Failure::Usage(_) => Code::Usage.into(),
+            Failure::Usage(_) | Failure::MisusedVerb { .. } => Code::Usage.into(),
             Failure::Unknown { .. } => Code::Unknown.into(),
             Failure::NotMade { .. } => Code::NotMade.into(),
             Failure::ChangedHands { .. } => Code::ChangedHands.into(),
@@ -136,14 +157,15 @@ impl Failure {
     pub fn help(&self) -> String {
         match self {
             Failure::Manifests(_) => "each error says what to write instead; `o7s validate` shows them again".into(),
-            Failure::Usage(_) => "see `o7s --help`, or `o7s VERB --help`".into(),
+            Failure::Usage(_) => "see `o7s --help`".into(),
+            Failure::MisusedVerb { verb, .. } => format!("see `o7s {verb} --help`"),
             Failure::Config(error) => error.help().to_owned(),
             Failure::Railway(error) => error.help(),
             Failure::Store(error) => error.help().to_owned(),
             Failure::Operator(error) => error.help(),
             #[cfg(feature = "local")]
             Failure::Local(error) => error.help(),
-            Failure::OfFleet { failure, .. } => failure.help(),
+            Failure::OfFleet { failure, .. } | Failure::Trouble(failure) => failure.help(),
             Failure::Stopped { .. } => operator::Error::Stopped.help(),
             Failure::OtherFleet { .. } => {
                 "check O7S_DATABASE_URL, O7S_MASTER_KEY and the Fleet's name: a fleet is its name under its key"
@@ -183,6 +205,7 @@ impl Failure {
             #[cfg(feature = "local")]
             Failure::Local(_) => 1,
             Failure::OfFleet { failure, .. } => failure.exit_code(),
+            Failure::Trouble(_) => 2,
             Failure::Stopped { exit_code } => *exit_code,
             Failure::OtherFleet { .. }
             | Failure::Exists { .. }
@@ -191,7 +214,7 @@ impl Failure {
             Failure::Refused(_) | Failure::OwnedByOther { .. } => 4,
             Failure::Undone(_) => 3,
             Failure::File { .. } | Failure::OpenFile { .. } => 65,
-            Failure::Usage(_) | Failure::Unknown { .. } => 64,
+            Failure::Usage(_) | Failure::MisusedVerb { .. } | Failure::Unknown { .. } => 64,
             Failure::NotMade { .. } | Failure::Psql { .. } | Failure::Write { .. } | Failure::Io(_) => 1,
         }
     }
@@ -223,6 +246,7 @@ impl Failure {
         match self {
             Failure::Manifests(problems) => problems.fleet().map(|fleet| fleet.as_str()),
             Failure::OfFleet { fleet, .. } => Some(fleet),
+            Failure::Trouble(failure) => failure.fleet(),
             _ => None,
         }
     }
@@ -230,7 +254,7 @@ impl Failure {
     fn annotations(&self) -> Vec<Annotation> {
         match self {
             Failure::Manifests(problems) => problems.iter().map(Annotation::of_manifest).collect(),
-            Failure::OfFleet { failure, .. } => failure.annotations(),
+            Failure::OfFleet { failure, .. } | Failure::Trouble(failure) => failure.annotations(),
             _ => vec![Annotation {
                 level: Level::Error,
                 place: None,
@@ -243,7 +267,7 @@ impl Failure {
     fn page(&self, verb: &str) -> Page {
         let entries = match self {
             Failure::Manifests(problems) => problems.iter().map(|problem| Entry::one(problem.to_string())).collect(),
-            Failure::OfFleet { failure, .. } => return failure.page(verb),
+            Failure::OfFleet { failure, .. } | Failure::Trouble(failure) => return failure.page(verb),
             _ => vec![Entry::one(self.text())],
         };
         let head = match self {
@@ -260,7 +284,7 @@ impl Failure {
     fn text(&self) -> String {
         match self {
             Failure::Manifests(problems) => problems.render(),
-            Failure::OfFleet { failure, .. } => failure.text(),
+            Failure::OfFleet { failure, .. } | Failure::Trouble(failure) => failure.text(),
             _ => {
                 let help = self.help();
                 let next = if help.is_empty() { String::new() } else { format!("next: {help}\n") };
@@ -271,11 +295,9 @@ impl Failure {
 
     /// The error and its causes on one line.
     pub fn message(&self) -> String {
-        if let Failure::OfFleet { failure, .. } = self {
-            return failure.message();
-        }
-        let mut text = self.to_string();
-        let mut source = std::error::Error::source(self);
+        let bare = self.bare();
+        let mut text = bare.to_string();
+        let mut source = std::error::Error::source(bare);
         while let Some(cause) = source {
             let cause_text = cause.to_string();
             if !text.ends_with(&cause_text) {
@@ -287,9 +309,8 @@ impl Failure {
     }
 
     fn view(&self) -> FailureView<'_> {
-        let problems = match self {
+        let problems = match self.bare() {
             Failure::Manifests(problems) => Some(problems),
-            Failure::OfFleet { failure, .. } => return failure.view(),
             _ => None,
         };
         FailureView {

@@ -121,7 +121,7 @@ impl Session {
         let is_other = |row: &&FleetRow| uid.as_ref().map_or(row.name != self.fleet, |uid| row.uid != *uid);
         if let Some(row) = row.as_ref().filter(is_other) {
             let have = format!("{} ({})", row.name, row.uid.as_str());
-            let want = uid.as_ref().map_or(self.fleet.as_str(), FleetUid::as_str).to_owned();
+            let want = uid.map_or_else(|| self.fleet.to_string(), |uid| format!("{} ({})", self.fleet, uid.as_str()));
             return Err(Failure::OtherFleet { have, want });
         }
         if control.schema_version == 0 {

@@ -20,6 +20,7 @@ use crate::manifest::Desired;
 use crate::operator::{self, ObjectStatus, Readiness, statuses};
 use crate::plan::{Block, Entry, Page};
 use crate::store::FleetRow;
+use crate::tenancy::counted;
 
 /// Between two looks of `--wait`; each is two queries.
 const POLL: Duration = Duration::from_secs(1);
@@ -166,7 +167,8 @@ fn text(fleet: &str, seen: &Seen) -> String {
     let at = now();
     let rows: Vec<Vec<String>> = seen.objects.iter().map(|one| row(one, at)).collect();
     let table = render::table_text(&["OBJECT", "READY", "STATE", "INSTANCE", "TIER", "AGE", "MESSAGE"], &rows);
-    format!("fleet {fleet}  routing table version {}, {} routes\n{table}", seen.routing_version, seen.routes)
+    let routes = counted(seen.routes, "route");
+    format!("fleet {fleet}  routing table version {}, {routes}\n{table}", seen.routing_version)
 }
 
 fn page(fleet: &str, seen: &Seen) -> Page {

@@ -7,6 +7,9 @@ use super::error::{did_you_mean, quote};
 use super::raw::Kind;
 use super::schema::of_kind;
 
+/// So many paths are named to somebody who wrote only their end.
+const NAMED_MAX: usize = 4;
+
 /// A kind, or one of its keys.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -63,7 +66,7 @@ pub fn explain(path: &str) -> Result<Explained, NotExplained> {
     let mut parts = path.split('.').map(|part| part.trim_end_matches("[]")).filter(|part| !part.is_empty());
     let first = parts.next().unwrap_or_default();
     let kind = Kind::WORDS.iter().find(|(word, _)| word.eq_ignore_ascii_case(first));
-    let &(word, kind) = kind.ok_or_else(|| NotExplained::Kind { near: near(first, Kind::WORDS.map(|(w, _)| w)) })?;
+    let &(word, kind) = kind.ok_or_else(|| NotExplained::Kind { near: near_path(path) })?;
     let (mut schema, mut path) = (of_kind(kind), word.to_owned());
     for part in parts {
         schema = step(&schema, &path, part)?;
@@ -74,6 +77,33 @@ pub fn explain(path: &str) -> Result<Explained, NotExplained> {
 
 fn near<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) -> String {
     did_you_mean(word, known).map(|near| format!("; {near}")).unwrap_or_default()
+}
+
+/// For a path that begins with no kind: whole paths that end like it, else the nearest word.
+fn near_path(path: &str) -> String {
+    let mut all = Vec::new();
+    Kind::WORDS.iter().for_each(|&(word, kind)| paths(&of_kind(kind), word, &mut all));
+    let end = format!(".{}", path.to_lowercase());
+    let alike = all.iter().filter(|known| known.to_lowercase().ends_with(&end));
+    let alike: Vec<String> = alike.take(NAMED_MAX).map(|known| quote(known)).collect();
+    if alike.is_empty() {
+        let last = |path: &'_ String| path.rsplit('.').next().unwrap_or_default().to_owned();
+        let words: Vec<String> =
+            Kind::WORDS.iter().map(|(word, _)| (*word).to_owned()).chain(all.iter().map(last)).collect();
+        return near(path.split('.').next().unwrap_or(path), words.iter().map(String::as_str));
+    }
+    format!("; did you mean {}?", alike.join(" or "))
+}
+
+/// Of every key below.
+fn paths(schema: &Value, path: &str, all: &mut Vec<String>) {
+    for key in keys(schema) {
+        let below = format!("{path}.{}", key.name);
+        if let Ok(inner) = step(schema, path, &key.name) {
+            paths(&inner, &below, all);
+        }
+        all.push(below);
+    }
 }
 
 fn step(schema: &Value, parent: &str, key: &str) -> Result<Value, NotExplained> {
@@ -224,6 +254,15 @@ mod tests {
         let say = |path: &str| explain(path).expect_err("no such path").to_string();
         assert!(say("Tennant.spec").ends_with("did you mean `Tenant`?"), "{}", say("Tennant.spec"));
         assert!(say("Tenant.spec.limit").ends_with("did you mean `limits`?"), "{}", say("Tenant.spec.limit"));
+        for (part, whole) in [
+            ("deletionPolicy", "did you mean `Tenant.spec.deletionPolicy`?"),
+            ("spec.tier", "did you mean `Tenant.spec.tier`?"),
+            ("renamedfrom", "did you mean `Tenant.metadata.renamedFrom`?"),
+            ("limits.storage", "did you mean `Tenant.spec.limits.storage` or `Tier.spec.limits.storage`?"),
+            ("deletionPolcy", "did you mean `deletionPolicy`?"),
+        ] {
+            assert!(say(part).ends_with(whole), "{}", say(part));
+        }
         assert_eq!(say("Tenant.spec.tier.x"), "is no key: Tenant.spec.tier holds no keys");
     }
 

@@ -6,7 +6,7 @@ use super::code::Code;
 use super::world::{Control, Door, Servers};
 use crate::plan::{DatabaseChange, Live, Release};
 use crate::railway::RELEASED;
-use crate::tenancy::{InstanceName, TenantId};
+use crate::tenancy::{InstanceName, TenantId, counted};
 
 /// Tenants in one statement and one transaction of the routing table.
 const CHUNK: usize = 64;
@@ -26,7 +26,7 @@ pub async fn release<C: Control, S: Servers>(
         for tenant in &tenants {
             control.remove_placement(tenant).await?;
         }
-        (door.progress)(&format!("released {} tenants", tenants.len()));
+        (door.progress)(&format!("released {}", counted(tenants.len(), "tenant")));
     }
     let Some(instance) = instance else { return Ok(()) };
     if let Some(service) = &release.service {

@@ -1,6 +1,7 @@
 //! The plan as a value: printed, saved, reviewed, priced and carried out.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -46,7 +47,7 @@ pub struct Plan {
     /// Left alone because their manifests say so; what waits is shown.
     pub held: Vec<Held>,
     #[serde(skip)]
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
     /// Lives beside the fleet and is left alone.
     #[serde(skip)]
     pub unknown: Vec<String>,
@@ -287,6 +288,43 @@ pub struct Problem {
     pub message: String,
     pub help: String,
     pub cause: Option<Origin>,
+}
+
+/// What to know before it is carried out, as one sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// The line of the manifests it is about.
+    pub cause: Option<Origin>,
+    pub text: String,
+}
+
+impl Warning {
+    pub fn at(cause: Origin, text: String) -> Warning {
+        Warning { cause: Some(cause), text }
+    }
+}
+
+impl From<String> for Warning {
+    fn from(text: String) -> Warning {
+        Warning { cause: None, text }
+    }
+}
+
+/// On one line, its place in front.
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.cause {
+            Some(cause) => write!(f, "{cause}: {}", self.text),
+            None => f.write_str(&self.text),
+        }
+    }
+}
+
+/// As it is displayed.
+impl Serialize for Warning {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]

@@ -20,6 +20,8 @@ pub(super) struct Work {
     pub fields: Vec<Field>,
     pub created: bool,
     pub rotated: bool,
+    /// A run before did not come to its end.
+    pub unfinished: bool,
     /// Something differs that the manifests did not ask to change since it was last applied.
     pub drifted: bool,
 }
@@ -118,6 +120,12 @@ pub(super) fn compare(
     }
     drop_undeclared(&mut work, tenant, placement, server);
     work.drifted |= applied && !work.fields.is_empty();
+    // Routes are written after all of a tenant's database is done, and only a lost control database forgets them.
+    let control = &draft.live.control;
+    let was_there = deletion.is_some()
+        || draft.formers.contains_key(&tenant.name)
+        || server.databases.get(&placement.database).is_some_and(|database| database.adopted);
+    work.unfinished = control.known && route.is_none() && !work.created && !was_there;
     let switched = route.filter(|route| route.tier != tenant.tier && !work.fields.is_empty());
     if let Some(route) = switched {
         work.fields.insert(0, field(TIER, Some(route.tier.as_str()), Some(tenant.tier.as_str())));

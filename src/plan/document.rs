@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::action::{Action, Field, GuardTrip, Plan, PriceChange, Problem, ReasonCode, Step, Summary, Symbol, Wave};
+use super::action::{
+    Action, Field, GuardTrip, Plan, PriceChange, Problem, ReasonCode, Step, Summary, Symbol, Warning, Wave,
+};
 use super::held::{Held, HeldBy};
 use super::needs::needs;
 use super::target::Target;
@@ -53,12 +55,26 @@ pub struct PlanDocument<'a> {
     unknown: &'a [String],
     retained: &'a [String],
     held: Vec<HeldDocument<'a>>,
-    warnings: &'a [String],
+    warnings: &'a [Warning],
     guard: Guard,
     requests: Requests,
     price: PriceChange,
     summary: Summary,
     plan_digest: Digest,
+}
+
+/// What a plan says of one object.
+#[derive(Debug, Serialize)]
+pub struct PlanPart<'a> {
+    /// The whole run is refused, and so nothing of it would be done.
+    stopped: bool,
+    changes: Vec<Change<'a>>,
+    refused: &'a [Problem],
+    blocked: &'a [Problem],
+    breaches: &'a [Problem],
+    retained: &'a [String],
+    held: Vec<HeldDocument<'a>>,
+    warnings: &'a [Warning],
 }
 
 #[derive(Debug, Serialize)]
@@ -179,6 +195,20 @@ impl Plan {
     /// One a changed object, in the order they are carried out.
     pub fn changes(&self) -> impl Iterator<Item = Change<'_>> {
         changes(&self.actions)
+    }
+
+    /// Of a plan that is about one object; see [`Plan::about`].
+    pub fn part(&self) -> PlanPart<'_> {
+        PlanPart {
+            stopped: self.is_stopped(),
+            changes: self.changes().collect(),
+            refused: &self.refused,
+            blocked: &self.blocked,
+            breaches: &self.breaches,
+            retained: &self.retained,
+            held: self.held.iter().map(held_document).collect(),
+            warnings: &self.warnings,
+        }
     }
 
     /// Of everything but times and what belongs to nobody's plan (the snapshot, warnings, unknown objects): equal for

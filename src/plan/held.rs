@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::action::{Action, Plan, Problem, Step};
+use super::action::{Action, Field, Plan, Problem, Step};
+use super::cause::limit_cause;
 use super::change::VariableValue;
 use crate::manifest::{Desired, Origin, Tenant, TenantState};
 use crate::tenancy::{Credential, InstanceName, PoolName, TenantId};
@@ -96,10 +97,14 @@ pub(super) fn show(plan: &mut Plan, desired: &Desired, whole: &Plan) {
         held.binary_search_by(|one| one.address.cmp(&address)).ok()
     };
     let done: BTreeMap<&str, &Action> = plan.actions.iter().map(|action| (action.address.as_str(), action)).collect();
-    let waits = |action: &&Action| done.get(action.address.as_str()).is_none_or(|same| same != action);
-    for action in whole.actions.iter().filter(waits) {
+    for action in whole.actions.iter().filter_map(|action| rest(action, done.get(action.address.as_str()).copied())) {
         if let Some(at) = find(&mut held, owner(&action.step)) {
-            held[at].pending.push(action.clone());
+            let whose = done.get(action.address.as_str()).and(held[at].address.strip_prefix("tenant/"));
+            let tenant = whose.and_then(|name| desired.tenants.get(&TenantId::parse(name).ok()?));
+            // What is left of it may have been asked for elsewhere than the part that is done.
+            let cause = tenant.map(|tenant| limit_cause(desired, tenant, &action.fields));
+            let action = Action { cause: cause.unwrap_or_else(|| action.cause.clone()), ..action };
+            held[at].pending.push(action);
         }
     }
     for problem in problems.into_iter().filter(|problem| !plan.has(problem)) {
@@ -109,6 +114,13 @@ pub(super) fn show(plan: &mut Plan, desired: &Desired, whole: &Plan) {
     }
     held.retain(|one| one.why == HeldBy::Paused || !one.is_quiet());
     plan.held = held;
+}
+
+/// What of an action waits where a part of it is done: a suspended tenant's route changes its state and nothing else.
+fn rest(action: &Action, done: Option<&Action>) -> Option<Action> {
+    let Some(done) = done else { return Some(action.clone()) };
+    let fields: Vec<Field> = action.fields.iter().filter(|field| !done.fields.contains(field)).cloned().collect();
+    (!fields.is_empty()).then(|| Action { fields, ..action.clone() })
 }
 
 /// The object of the manifests that a step changes.

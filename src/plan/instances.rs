@@ -11,7 +11,7 @@ use super::live::{
 use super::planner::{Draft, problem};
 use super::spec::{self, ServicePatchSpec, ServiceSpec, image_major, instance_spec};
 use crate::manifest::{Origin, Pool};
-use crate::tenancy::{Digest, InstanceName, VolumeId};
+use crate::tenancy::{Digest, InstanceName, VolumeId, counted};
 
 /// What the tenants of an instance can count on in this run.
 #[derive(Debug, Clone)]
@@ -306,8 +306,11 @@ fn status_as_is<'a>(draft: &Draft<'a>, name: &InstanceName, service: &ServiceLiv
 fn warn_of_restart(draft: &mut Draft<'_>, name: &InstanceName, step: &InstanceStep) {
     let tenants = draft.live.control.routes.values().filter(|route| route.instance == *name).count();
     if step.patch.restarts() && tenants > 0 {
-        let text = format!("instance/{name} restarts: its {tenants} tenants are cut off for some seconds");
-        draft.plan.warnings.push(text);
+        let (who, are) = (counted(tenants, "tenant"), if tenants == 1 { "is" } else { "are" });
+        draft
+            .plan
+            .warnings
+            .push(format!("instance/{name} restarts: its {who} {are} cut off for some seconds").into());
     }
 }
 

@@ -26,6 +26,6 @@ pub(super) fn warn_of_unused(draft: &mut Draft<'_>) {
             Some(_) => "its manifest does not ask for a deletion (`state: absent` with `deletionPolicy: delete`)",
             None => "no manifest has a tenant of that name",
         };
-        draft.plan.warnings.push(format!("--allow-delete tenant/{tenant}@{date} opens nothing: {why}"));
+        draft.plan.warnings.push(format!("--allow-delete tenant/{tenant}@{date} opens nothing: {why}").into());
     }
 }

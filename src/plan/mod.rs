@@ -1,9 +1,10 @@
 //! Decides: `plan(desired, live)` is a pure function whose value is printed, saved, reviewed, priced and carried out.
 //! It never reads a file, a clock or a network, and no secret enters a plan.
 //! Read: live (what is), action and change (what a plan is made of), planner, then instances, place, tenants (with
-//! compare, ceilings, route, suspended and cause), publish, rename, renamed, removals and deletions,, held and preflight (how it is decided), safety (a second
-//! opinion), text.
+//! compare, ceilings, route, suspended and cause), publish, rename, renamed, removals and deletions, held and preflight (how it is
+//! decided), safety (a second opinion), text, about (of one object).
 
+mod about;
 mod action;
 mod adopted;
 mod adoption;
@@ -46,7 +47,7 @@ mod unknown;
 
 pub use action::{
     Action, Field, Forgotten, GuardTrip, InstanceStep, Plan, PriceChange, Problem, Reason, ReasonCode, RouteDraft,
-    Snapshot, Step, Summary, Symbol, TenantStep, Wave,
+    Snapshot, Step, Summary, Symbol, TenantStep, Warning, Wave,
 };
 pub use adopted::{may_be_joined, owner_to_join};
 pub use adoption::{
@@ -56,7 +57,7 @@ pub use change::{DatabaseChange, DeletionIntent, VariableValue};
 pub use code::Code;
 pub use deletions::unrecorded_deletions;
 pub use diff::render_diff;
-pub use document::{Change, INSTANCES_AT_ONCE, Inputs, PLAN_FORMAT, PlanDocument, Reads};
+pub use document::{Change, INSTANCES_AT_ONCE, Inputs, PLAN_FORMAT, PlanDocument, PlanPart, Reads};
 pub use error::Error;
 pub use export::{Export, ExportedFile, export, unrouted};
 pub use held::{Held, HeldBy};
@@ -79,4 +80,4 @@ pub use safety::check;
 pub use spec::{MOUNT_PATH, ServicePatchSpec, ServiceSpec};
 pub use target::Target;
 pub use tenants::role_name;
-pub use text::{Seen, View, price_line, render, render_as, render_problem, summary_line};
+pub use text::{Seen, View, price_line, render, render_as, render_body, render_problem, summary_line};

@@ -4,15 +4,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
+use serde_json::Value;
 
-use super::action::Plan;
-use super::document::PLAN_FORMAT;
+use super::action::{KNOWN_AFTER, Plan, SECRET};
+use super::document::{Change, PLAN_FORMAT};
 use super::error::Error;
 use super::target::Target;
 use crate::tenancy::Digest;
 
 /// So many addresses are named when a plan does not fit.
 const NAMED_MAX: usize = 5;
+/// And so many fields of each.
+const FIELDS_MAX: usize = 3;
 
 /// Read by every version, whatever else the file holds.
 #[derive(Deserialize)]
@@ -50,6 +53,11 @@ struct Snapshot {
 struct Pinned {
     address: String,
     digest: Digest,
+    /// By the path of the field, for people: what counts is the digest.
+    #[serde(default)]
+    before: BTreeMap<String, Value>,
+    #[serde(default)]
+    after: BTreeMap<String, Value>,
 }
 
 impl Pin {
@@ -82,20 +90,30 @@ impl Pin {
         if self.plan_digest == plan.digest() {
             return Ok(());
         }
-        let pinned: BTreeMap<&str, &Digest> = self.changes.iter().map(|c| (c.address.as_str(), &c.digest)).collect();
-        let now: BTreeMap<&str, Digest> = plan.actions.iter().map(|a| (a.address.as_str(), a.digest())).collect();
-        let (added, common): (Vec<_>, Vec<_>) = now.iter().partition(|(address, _)| !pinned.contains_key(**address));
-        let other: Vec<&str> =
-            common.iter().filter(|(address, digest)| pinned[**address] != *digest).map(|(a, _)| **a).collect();
+        let pinned: BTreeMap<&str, &Pinned> = self.changes.iter().map(|c| (c.address.as_str(), c)).collect();
+        let now: BTreeMap<&str, Change<'_>> = plan.changes().map(|change| (change.address, change)).collect();
+        let (added, common): (Vec<_>, Vec<_>) = now.values().partition(|change| !pinned.contains_key(change.address));
+        let other =
+            common.iter().map(|now| (pinned[now.address], *now)).filter(|(then, now)| then.digest != now.digest);
+        let other: Vec<String> = other.map(|(then, now)| differs(then, now)).collect();
         if self.smaller && added.is_empty() && other.is_empty() {
             return Ok(());
         }
-        let added: Vec<&str> = added.iter().map(|(address, _)| **address).collect();
-        let gone: Vec<&str> = pinned.keys().filter(|address| !now.contains_key(**address)).copied().collect();
-        Err(self.differences(plan, &[("new", added), ("different", other), ("gone", gone)]))
+        let added: Vec<String> = added.iter().map(|change| change.address.to_owned()).collect();
+        let gone = pinned.keys().filter(|address| !now.contains_key(**address));
+        let gone: Vec<String> = gone.map(|address| (*address).to_owned()).collect();
+        if now.is_empty() && !self.changes.is_empty() {
+            return Err(
+                "nothing is left to do of it: it was carried out, or the world came to be so without it".into()
+            );
+        }
+        Err(self.differences(
+            plan,
+            &[("new", added), ("different", other), ("done already, or not wanted any more", gone)],
+        ))
     }
 
-    fn differences(&self, plan: &Plan, lists: &[(&str, Vec<&str>)]) -> String {
+    fn differences(&self, plan: &Plan, lists: &[(&str, Vec<String>)]) -> String {
         let mut parts: Vec<String> = lists
             .iter()
             .filter(|(_, addresses)| !addresses.is_empty())
@@ -115,8 +133,42 @@ impl Pin {
     }
 }
 
-fn named(addresses: &[&str]) -> String {
-    let unique: BTreeSet<&str> = addresses.iter().copied().collect();
+/// `tenant/acme (acme.serverConnections 2 -> 3, now 2 -> 4)`.
+fn differs(then: &Pinned, now: &Change<'_>) -> String {
+    let paths = then.before.keys().chain(then.after.keys()).map(String::as_str);
+    let paths: BTreeSet<&str> = paths.chain(now.before.keys().chain(now.after.keys()).copied()).collect();
+    let sides = |path: &str| {
+        let then = (then.before.get(path), then.after.get(path));
+        (then, (now.before.get(path), now.after.get(path)))
+    };
+    let other = paths.into_iter().map(|path| (path, sides(path))).filter(|(_, (then, now))| then != now);
+    let told: Vec<String> =
+        other.map(|(path, (then, now))| format!("{path} {}, now {}", arrow(then), arrow(now))).collect();
+    let told = match &told[..] {
+        [] => "in what no field shows".to_owned(),
+        all if all.len() > FIELDS_MAX => {
+            format!("{} and {} more", all[..FIELDS_MAX].join("; "), all.len() - FIELDS_MAX)
+        }
+        all => all.join("; "),
+    };
+    format!("{} ({told})", then.address)
+}
+
+fn arrow((before, after): (Option<&Value>, Option<&Value>)) -> String {
+    if before.is_none() && after.is_none() {
+        return "unchanged".to_owned();
+    }
+    let text = |value: Option<&Value>| match value {
+        None => "(none)".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Null) => KNOWN_AFTER.to_owned(),
+        Some(_) => SECRET.to_owned(),
+    };
+    format!("{} -> {}", text(before), text(after))
+}
+
+fn named(addresses: &[String]) -> String {
+    let unique: BTreeSet<&str> = addresses.iter().map(String::as_str).collect();
     let shown: Vec<&str> = unique.iter().take(NAMED_MAX).copied().collect();
     match unique.len().checked_sub(NAMED_MAX).filter(|more| *more > 0) {
         None => shown.join(", "),

@@ -3,9 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use super::action::Warning;
 use super::live::{InstanceState, Live, Placement};
+use super::planner::Draft;
 use crate::manifest::{Desired, Pool, Tenant};
-use crate::tenancy::{InstanceName, PoolName, TenantId};
+use crate::tenancy::{InstanceName, PoolName, TenantId, counted};
 
 /// What placing came to for one tenant of the manifests.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +60,18 @@ pub fn remembered(live: &Live) -> BTreeMap<TenantId, Vec<Placement>> {
         }
     }
     found
+}
+
+/// Lowering `instances.max` ends nothing that lives; it would be easy to believe that it does.
+pub(super) fn warn_of_too_many(draft: &mut Draft<'_>, placer: &Placer<'_>) {
+    for pool in draft.desired.pools.values() {
+        let (live, max) = (placer.of_pool(pool).count(), pool.instances_max);
+        if live > max as usize {
+            let (have, no) = (counted(live, "instance"), "none is ended by it, and no new one is made");
+            let text = format!("pool {} has {have} and `instances.max` is {max}: {no}", pool.name);
+            draft.plan.warnings.push(Warning::at(pool.origins.at("spec.instances.max"), text));
+        }
+    }
 }
 
 /// Room on an instance: tenants and the server connections they may open.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::NaiveDate;
 
-use super::action::{Action, GuardTrip, Plan, PriceChange, Problem, Snapshot, Unchanged};
+use super::action::{Action, GuardTrip, Plan, PriceChange, Problem, Snapshot, Unchanged, Warning};
 use super::adopted;
 use super::cause::placement_cause;
 use super::code::Code;
@@ -126,6 +126,7 @@ fn decide(mut draft: Draft<'_>) -> Plan {
         placer.fill_to_minimum(pool);
     }
     let wanted: BTreeSet<InstanceName> = placer.instances().cloned().collect();
+    place::warn_of_too_many(&mut draft, &placer);
     instances::plan(&mut draft, &wanted);
     for tenant in desired.tenants.values() {
         if draft.is_paused(tenant.paused) {
@@ -284,14 +285,15 @@ fn empty(desired: &Desired, live: &Live, consent: &Consent) -> Plan {
     let mut warnings = Vec::new();
     if live.railway.staged_changes > 0 {
         let count = live.railway.staged_changes;
-        warnings.push(format!("{count} changes are staged in Railway's dashboard; o7s leaves them staged"));
+        let (what, are, them) = if count == 1 { ("change", "is", "it") } else { ("changes", "are", "them") };
+        let text = format!("{count} {what} {are} staged in Railway's dashboard; o7s leaves {them} staged");
+        warnings.push(text.into());
     }
     if let Some(plan) = desired.fleet.plan.filter(|plan| *plan != live.railway.plan) {
         let (want, have) = (format!("{plan:?}").to_lowercase(), format!("{:?}", live.railway.plan).to_lowercase());
         let origin = desired.fleet.origins.at("spec.railway.plan");
-        warnings.push(format!(
-            "{origin}: the fleet is written for the {want} plan, the project is on {have}, which decides"
-        ));
+        let text = format!("the fleet is written for the {want} plan, the project is on {have}, which decides");
+        warnings.push(Warning::at(origin, text));
     }
     Plan {
         fleet: desired.fleet.name.to_string(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::action::{Action, Reason, ReasonCode, Step, Symbol, Wave};
+use super::action::{Action, Reason, ReasonCode, Step, Symbol, Warning, Wave};
 use super::change::VariableValue;
 use super::code::Code;
 use super::instances::{field, may_be_ours};
@@ -73,7 +73,8 @@ fn plan_one(draft: &mut Draft<'_>, tenant: &Tenant, place: &Placement, publish: 
     let step =
         Step::Publish { service: service.id.clone(), service_name: name.clone(), variable: variable.clone(), value };
     let reason = Reason { code, text };
-    draft.plan.warnings.push(format!("service {name} is redeployed by Railway to see its new {variable}"));
+    let text = format!("service {name} is redeployed by Railway to see its new {variable}");
+    draft.plan.warnings.push(Warning::at(cause.clone(), text));
     draft.act(Action { address, symbol, wave: Wave::Variables, reason, cause, fields, step });
 }
 

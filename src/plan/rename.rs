@@ -4,7 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::action::{Action, Field, Problem, Reason, ReasonCode, RouteDraft, Step, Symbol, TenantStep, Wave};
+use super::action::{
+    Action, Field, Problem, Reason, ReasonCode, RouteDraft, Step, Symbol, TenantStep, Warning, Wave,
+};
 use super::adopted;
 use super::change::DatabaseChange as Change;
 use super::code::Code;
@@ -68,10 +70,9 @@ pub(super) fn warn_of_unknown(draft: &mut Draft<'_>, places: &Places) {
             continue;
         }
         let (name, origin) = (&tenant.name, tenant.origins.at("metadata.renamedFrom"));
-        let text = format!(
-            "{origin}: tenant/{name} is renamed from `{former}`, which is nowhere here: it is made new and empty"
-        );
-        draft.plan.warnings.push(text);
+        let text =
+            format!("tenant/{name} is renamed from `{former}`, which is nowhere here: it is made new and empty");
+        draft.plan.warnings.push(Warning::at(origin, text));
     }
 }
 

@@ -77,7 +77,7 @@ pub(super) fn warn_of_copies(draft: &mut Draft<'_>, found: &Renamed, places: &BT
         for Placement { instance, database } in copies {
             let text =
                 format!("tenant/{tenant}: database {database} on {instance} carries its mark too and is left alone");
-            draft.plan.warnings.push(text);
+            draft.plan.warnings.push(text.into());
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::action::{Action, Forgotten, Plan, Problem, Step, Symbol};
+use super::action::{Action, Forgotten, Plan, Problem, Step, Symbol, Warning};
 use super::change::DatabaseChange as Change;
 use super::code::Code;
 use super::held::owner;
@@ -120,7 +120,7 @@ pub(super) fn narrow(draft: &mut Draft<'_>) {
         actions.into_iter().enumerate().filter(|(index, _)| kept.contains(index)).map(|(_, a)| a).collect();
     plan.warnings.extend(left_out.into_iter().map(|(address, removal)| {
         let why = if address == removal { "it removes" } else { "it needs what removes" };
-        format!("{address} is left out: {why}, and a partial plan never does")
+        Warning::from(format!("{address} is left out: {why}, and a partial plan never does"))
     }));
     for list in [&mut plan.refused, &mut plan.blocked, &mut plan.breaches] {
         list.retain(|problem| concerns(targets, problem, desired));

@@ -1,6 +1,8 @@
 //! A tenant's database, roles and route.
 
-use super::action::{Action, Forgotten, Problem, Reason, ReasonCode, RouteDraft, Step, Symbol, TenantStep, Wave};
+use super::action::{
+    Action, Forgotten, Problem, Reason, ReasonCode, RouteDraft, Step, Symbol, TenantStep, Warning, Wave,
+};
 use super::adopted;
 use super::cause::cause;
 use super::change::DatabaseChange as Change;
@@ -71,7 +73,7 @@ pub(super) fn plan(draft: &mut Draft<'_>, tenant: &Tenant, placement: &Placement
     if remembered && work.created && route.is_some() && server.is_some() {
         work.drifted = true;
         let text = format!("tenant/{}: its database was dropped outside o7s and is made again, empty", tenant.name);
-        draft.plan.warnings.push(text);
+        draft.plan.warnings.push(Warning::at(tenant.origins.object.clone(), text));
     }
     warn_of_old_password(draft, tenant, route.map_or(0, |route| route.generation));
     let before = draft.plan.actions.len();
@@ -85,9 +87,8 @@ pub(super) fn plan(draft: &mut Draft<'_>, tenant: &Tenant, placement: &Placement
 fn warn_of_old_password(draft: &mut Draft<'_>, tenant: &Tenant, newest: u32) {
     if newest > tenant.generation {
         let (at, now) = (tenant.origins.at("spec.credentials.generation"), tenant.generation);
-        let text =
-            format!("{at}: credentials.generation goes back from {newest} to {now}: an old password is valid again");
-        draft.plan.warnings.push(text);
+        let text = format!("credentials.generation goes back from {newest} to {now}: an old password is valid again");
+        draft.plan.warnings.push(Warning::at(at, text));
     }
 }
 
@@ -193,6 +194,10 @@ fn reason(work: &Work, placement: &Placement, undone: bool) -> (Symbol, Reason) 
         }
         Work { created: true, .. } => {
             (Symbol::Create, ReasonCode::NotFound, format!("new on {}", placement.instance))
+        }
+        Work { unfinished: true, .. } => {
+            let text = format!("half made on {} by an earlier run", placement.instance);
+            (Symbol::Update, ReasonCode::Unfinished, text)
         }
         Work { rotated: true, .. } => (Symbol::Update, ReasonCode::Rotation, "credentials.generation".to_owned()),
         _ => {

@@ -2,12 +2,13 @@
 //! of a line tells what it is.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 use std::time::Duration;
 
 use super::action::{Action, GuardTrip, Plan, Problem, Summary};
 use super::code::Code;
 use super::held::Held;
+use crate::tenancy::counted;
 
 /// More objects than this with one reason are shown as three and a count.
 const SHOWN_ALL_MAX: usize = 20;
@@ -41,6 +42,15 @@ pub fn render(plan: &Plan, verbose: bool) -> String {
 
 pub fn render_as(plan: &Plan, View { verbose, seen }: View) -> String {
     let mut out = head(plan, seen);
+    out.push_str(&render_body(plan, verbose));
+    out.push_str(&price_line(plan));
+    out.push_str(&summary_line(plan));
+    out
+}
+
+/// Everything between head and price.
+pub fn render_body(plan: &Plan, verbose: bool) -> String {
+    let mut out = String::new();
     for group in groups(plan.actions.iter()) {
         group_lines(&group, verbose).iter().for_each(|(line, _)| out.push_str(line));
     }
@@ -54,16 +64,15 @@ pub fn render_as(plan: &Plan, View { verbose, seen }: View) -> String {
     problems(&mut out, "blocked", &plan.blocked, verbose);
     problems(&mut out, "limit", &plan.breaches, verbose);
     plan.guard.iter().for_each(|trip| out.push_str(&guard_text(trip)));
-    out.push_str(&price_line(plan));
-    out.push_str(&summary_line(plan));
     out
 }
 
 pub(super) fn guard_text(GuardTrip { removals, live, allowed }: &GuardTrip) -> String {
     let code = Code::RemovalGuard;
     format!(
-        "refused: this plan removes {removals} of {live} tenants; `safety.maxRemovals` allows {allowed} [{code}]\n    \
-         next: check the manifests; if it is meant, raise `safety.maxRemovals` in the Fleet for this change\n"
+        "refused: this plan removes {removals} of {}; `safety.maxRemovals` allows {allowed} [{code}]\n    \
+         next: check the manifests; if it is meant, raise `safety.maxRemovals` in the Fleet for this change\n",
+        counted(*live, "tenant")
     )
 }
 
@@ -73,14 +82,14 @@ fn head(plan: &Plan, seen: Seen) -> String {
     match seen {
         Seen::Unsaid => {}
         Seen::Read { requests, took } => {
-            let _ = write!(line, "  read {requests} requests, {:.1} s", took.as_secs_f64());
+            let _ = write!(line, "  read {}, {:.1} s", counted(requests, "request"), took.as_secs_f64());
         }
         Seen::Saved => {
             let _ = write!(line, "  observed {}", plan.snapshot.read_at.format("%Y-%m-%d %H:%M:%S UTC"));
         }
     }
     if seen != Seen::Unsaid && !plan.is_empty() {
-        let _ = write!(line, "  apply needs {} requests", plan.writes());
+        let _ = write!(line, "  apply needs {}", counted(plan.writes(), "request"));
     }
     line.push('\n');
     if !plan.targets.is_empty() {
@@ -164,7 +173,7 @@ pub(super) fn held_text(Held { address, why, cause, pending, problems }: &Held, 
     out
 }
 
-fn listed(out: &mut String, mark: &str, lines: &[String], verbose: bool) {
+fn listed(out: &mut String, mark: &str, lines: &[impl Display], verbose: bool) {
     let shown = if verbose || lines.len() <= SHOWN_ALL_MAX { lines.len() } else { SHOWN_OF_MANY };
     for line in &lines[..shown] {
         let _ = writeln!(out, "{mark} {line}");
@@ -234,7 +243,9 @@ pub fn summary_line(plan: &Plan) -> String {
     let Summary { create, update, replace, delete, moved, drift, retained, unchanged } = plan.summary();
     let nothing = plan.actions.is_empty() && plan.refused.is_empty() && plan.blocked.is_empty() && !plan.is_stopped();
     if nothing && retained == 0 && plan.held.iter().all(Held::is_quiet) {
-        return format!("No changes. {} tenants match.\n", plan.unchanged.tenants);
+        let (tenants, match_) =
+            (plan.unchanged.tenants, if plan.unchanged.tenants == 1 { "matches" } else { "match" });
+        return format!("No changes. {} {match_}.\n", counted(tenants, "tenant"));
     }
     let moved = if moved > 0 { format!("{moved} to rename, ") } else { String::new() };
     format!(

@@ -19,6 +19,12 @@ pub struct Millis(pub u64);
 #[serde(transparent)]
 pub struct Percent(pub u8);
 
+/// `1 tenant`, `2 tenants`, `0 tenants`.
+pub fn counted(count: impl TryInto<u64>, thing: &str) -> String {
+    let count = count.try_into().unwrap_or(u64::MAX);
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}
+
 /// What is wrong with a quantity; completes "`2Gb` …".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadQuantity {

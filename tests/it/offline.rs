@@ -86,6 +86,10 @@ async fn a_saved_plan_is_carried_out_as_reviewed_or_refused_without_a_change() {
     refused("new: route/extra, tenant/extra", &[]);
     refused("new: route/extra, tenant/extra", &["--replan-if-safe"]);
     fs::remove_file(fleet.manifests.path().join("extra.yaml")).expect("removed");
+    fleet.tenant("dent", "  limits: { serverConnections: 1 }\n");
+    refused("different: route/dent", &[]);
+    refused("tenant/dent (in what no field shows)", &[]);
+    fleet.tenant("dent", "");
     // Another world, of which Railway's etag knows nothing.
     execute(&mut fleet.admin("shared-1").await, "ALTER ROLE acme CONNECTION LIMIT 90").await;
     refused("new: tenant/acme", &[]);
@@ -99,7 +103,7 @@ async fn a_saved_plan_is_carried_out_as_reviewed_or_refused_without_a_change() {
     let done = carry_out(&[]);
     assert_eq!(code(&done), 0, "{}{}", text(&done.stdout), text(&done.stderr));
     fleet.login("dent", 1).await.expect("was made");
-    refused("gone: route/dent, tenant/dent", &[]);
+    refused("nothing is left to do of it", &[]);
     assert_eq!(code(&carry_out(&["--replan-if-safe"])), 0, "nothing is left to do");
     fleet.settle();
 }

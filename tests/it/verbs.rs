@@ -275,3 +275,66 @@ fn the_doctor_finds_what_is_wrong_and_goes_on_without_what_is_missing() {
     });
     assert_eq!((well, level(&report, "control database")), (0, "ok".into()), "{report}");
 }
+
+#[test]
+fn explain_tells_what_reconcile_would_do_and_where_it_cannot_know() {
+    let fleet = Fleet::bootstrapped();
+    fleet.settle();
+    let folder = tempfile::tempdir().expect("a folder");
+    let live = folder.path().join("live.json");
+    std::fs::write(&live, fleet.o7s(&["observe"]).stdout).expect("written");
+    fleet.tenant("acme", "  limits: { serverConnections: 3 }\n");
+    let without_token = |args: &[&str]| {
+        let done = fleet.command(args).env_remove("RAILWAY_API_TOKEN").stdin(Stdio::null()).output().expect("runs");
+        assert_eq!(code(&done), 0, "{}", text(&done.stderr));
+        let after = text(&done.stdout);
+        after.split_once("\n\n").map(|(_, would)| would.to_owned()).unwrap_or_else(|| panic!("{after}"))
+    };
+    let here = text(&fleet.o7s(&["explain", "tenant/acme"]).stdout);
+    let saved = without_token(&["explain", "tenant/acme", "--live", live.to_str().expect("plain")]);
+    assert!(here.starts_with("FIELD") && here.ends_with(&saved), "{here}{saved}");
+    let path = fleet.manifests.path().to_str().expect("plain");
+    insta::assert_snapshot!(saved.replace(path, "manifests"), @r"
+    reconcile would do this (+ create, ~ update, - delete, > rename, ! put back):
+    ~ tenant/acme  (limits or roles changed)  manifests/acme.yaml:6
+        acme.serverConnections      2 -> 3
+        database.serverConnections  2 -> 3
+    ~ route/acme  (the route changed)  manifests/acme.yaml:6
+        limits.serverConnections  2 -> 3
+    ");
+    let lacking = without_token(&["explain", "tenant/acme"]);
+    assert!(lacking.starts_with("what reconcile would do is not known here: no Railway token"), "{lacking}");
+    assert!(lacking.contains("--live FILE"), "{lacking}");
+    let quiet = text(&fleet.o7s(&["explain", "tenant/beta"]).stdout);
+    assert!(quiet.ends_with("reconcile would change nothing of it\n"), "{quiet}");
+    let document = json(&fleet.o7s(&["explain", "tenant/acme", "--format", "json"]));
+    assert_eq!(document["plan"]["changes"][0]["address"], "tenant/acme", "{document}");
+
+    // Of `diff` in JSON: the result, and what went wrong, where the result would have been.
+    let differs = fleet.o7s(&["diff", "--format", "json"]);
+    assert_eq!((code(&differs), &json(&differs)["different"]), (1, &true.into()));
+    let trouble = fleet.command(&["diff", "--format", "json"]).env_remove("O7S_MASTER_KEY").output().expect("runs");
+    assert_eq!((code(&trouble), &json(&trouble)["exit_code"]), (2, &2.into()), "{}", text(&trouble.stdout));
+
+    // The control database of this fleet, for another one.
+    let whole = std::fs::read_to_string(fleet.manifests.path().join("fleet.yaml")).expect("readable");
+    fleet.write("fleet.yaml", &whole.replace("name: real", "name: other"));
+    let requests = fleet.total("total");
+    let other = fleet.o7s(&["bootstrap", "--yes"]);
+    assert_eq!(code(&other), 4, "{}", text(&other.stderr));
+    assert!(text(&other.stderr).contains("belongs to another fleet: real ("), "{}", text(&other.stderr));
+    assert_eq!(fleet.total("total"), requests, "nothing was asked, and so nothing made");
+}
+
+#[test]
+fn a_wrong_use_names_the_help_of_its_own_verb() {
+    let told = |args: &[&str]| {
+        let done = std::process::Command::new(env!("CARGO_BIN_EXE_o7s")).args(args).output().expect("runs");
+        assert_eq!(code(&done), 64, "{args:?}");
+        text(&done.stderr).lines().last().unwrap_or_default().to_owned()
+    };
+    assert_eq!(told(&["plan", "--bogus"]), "next: see `o7s plan --help`");
+    assert_eq!(told(&["explain", "nonsense"]), "next: see `o7s explain --help`");
+    assert_eq!(told(&["plane"]), "next: see `o7s --help`");
+    assert_eq!(told(&["--bogus"]), "next: see `o7s --help`");
+}

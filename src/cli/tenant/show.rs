@@ -13,7 +13,7 @@ use crate::manifest::{Tenant, TenantState};
 use crate::operator::{Measured, ObjectStatus, statuses};
 use crate::plan::PendingDeletion;
 use crate::store::{EventFilter, StoredEvent};
-use crate::tenancy::{Route, role_name};
+use crate::tenancy::{Route, counted, role_name};
 
 /// Of the newest events.
 const EVENTS: u32 = 5;
@@ -139,7 +139,7 @@ fn text(out: &mut dyn Write, printed: &Printed<'_>) -> std::io::Result<()> {
     }
     if let Some(Measured::Awake(used)) = printed.measured {
         let open = used.connections;
-        lines.push(("in use", format!("{} on disk, {open} connections", size(used.size_bytes))));
+        lines.push(("in use", format!("{} on disk, {}", size(used.size_bytes), counted(open, "connection"))));
         lines.push(("Postgres", format!("{}", used.server_version / 10_000)));
     }
     lines.extend(printed.measured.and_then(not_measured).map(|why| ("in use", why)));

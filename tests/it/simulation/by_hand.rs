@@ -92,7 +92,7 @@ fn a_database_renamed_by_hand_is_refused_and_no_empty_one_is_made() {
             });
             let done = run(&sim, &desired).await;
             assert!(done.plan.is_empty() && done.plan.refused.is_empty(), "{:?}", done.plan);
-            assert!(done.plan.warnings[0].contains("acme_copy on shared-1"), "{:?}", done.plan.warnings);
+            assert!(done.plan.warnings[0].text.contains("acme_copy on shared-1"), "{:?}", done.plan.warnings);
         }
     });
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use chrono::TimeDelta;
-use ogelnates::plan::{Code, Consent, Plan, Symbol, render, summary_line};
+use ogelnates::plan::{Code, Consent, InstanceState, Live, Plan, Symbol, plan, render, summary_line};
 use ogelnates::tenancy::TenantId;
 
 use super::laws::{bootstrapped, settle, simulate};
@@ -46,7 +46,8 @@ fn a_second_key_that_does_not_fit_is_told_what_is_wrong_with_it() {
             let [problem] = &plan.refused[..] else { panic!("{:?}", plan.refused) };
             assert_eq!(problem.code, Code::KeyMissing);
             assert!(problem.message.ends_with(&fault), "{keys:?}: {}", problem.message);
-            let warnings = plan.warnings.join("\n");
+            let warnings: Vec<String> = plan.warnings.iter().map(ToString::to_string).collect();
+            let warnings = warnings.join("\n");
             assert!(warnings.contains(&warning) && warnings.is_empty() == warning.is_empty(), "{warnings}");
         }
     });
@@ -120,5 +121,40 @@ fn tenants_of_one_silent_instance_share_a_line_and_are_counted() {
         assert!(short.contains("blocked: tenant/t00, tenant/t01, tenant/t02 and 27 more: "), "{short}");
         assert!(short.ends_with(&format!("unchanged; {} blocked.\n", done.plan.blocked.len())), "{short}");
         assert_eq!(render(&done.plan, true).matches("blocked: tenant/t").count(), 30);
+    });
+}
+
+/// As a person reads it, of a world that is changed by hand and planned without being touched.
+#[test]
+fn what_is_half_made_or_suspended_or_too_many_is_told_as_such() {
+    simulate(async || {
+        let with_reader =
+            |text: String| text.replace("tier: free\n", "tier: free\n  roles: [{ name: reader, grants: read }]\n");
+        let text = with_reader(fleet_text(&["acme", "beta", "corp"]));
+        let two_own = text.replace("name: beta }\nspec:\n", "name: beta }\nspec:\n  placement: { pool: own }\n");
+        let sim = bootstrapped(&manifest(&two_own), false).await;
+        settle(&sim, &manifest(&two_own), "first").await;
+        let live = sim.observe().await;
+        let told = |text: &str, live: &Live| {
+            let plan = plan(&manifest(text), live, &Consent::default());
+            let shown = render(&plan, false);
+            shown.lines().skip(1).map(|line| format!("{line}\n")).collect::<String>()
+        };
+        let mut half = live.clone();
+        half.control.routes.remove(&tenant("acme"));
+        let shared = ogelnates::tenancy::InstanceName::parse("shared-1").expect("valid");
+        let Some(InstanceState::Awake(server)) = half.instances.get_mut(&shared) else { panic!("awake") };
+        server.databases.get_mut("acme").expect("there").tenant = None;
+        server.roles.remove("acme_reader");
+        let suspended = two_own
+            .replacen("limits: { connections: 5", "limits: { connections: 6", 1)
+            .replace("name: acme }\nspec:\n", "name: acme }\nspec:\n  suspended: true\n");
+        let fewer = two_own.replace("min: 0, max: 9", "min: 0, max: 1");
+        insta::assert_snapshot!(format!(
+            "half made\n{}\nsuspended\n{}\none instance is allowed\n{}",
+            told(&two_own, &half),
+            told(&suspended, &live),
+            told(&fewer, &live)
+        ));
     });
 }
