@@ -54,6 +54,9 @@ codes! {
     OwnedByOther = 3017, "marked by another fleet",
         "What is to be adopted carries the marker of another fleet. Let that fleet release it first; only if that fleet \
          is gone for good, take it with --force-owner.";
+    FormerName = 3018, "a former name",
+        "A tenant had that name and was renamed (`metadata.renamedFrom`). Ask for it by the name that it has now; its events \
+         from before the rename stay under the former one.";
 }
 
 /// The codes of one kind, with a heading for people.

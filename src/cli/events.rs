@@ -24,7 +24,7 @@ pub async fn run(args: EventsArgs) -> Result<u8, Failure> {
         // Not known is told from known and quiet, in the words of `status`.
         let conditions = session.store.conditions().await?;
         if !statuses(&desired, &control, &conditions).iter().any(|one| one.address() == *address) {
-            return Err(Failure::Unknown { object: address.clone() });
+            return Err(Failure::unknown(&control, address));
         }
         super::progress::say(&format!("nothing has happened to {address} yet"));
     }

@@ -12,7 +12,7 @@ use super::config;
 use super::github::{Annotation, Github, Level};
 use crate::manifest::{ProblemView, Problems};
 use crate::plan::{Block, Entry, Page};
-use crate::tenancy::ErrorCode;
+use crate::tenancy::{ErrorCode, TenantId};
 use crate::{operator, plan, railway, store};
 
 /// Whatever ends a command early.
@@ -65,8 +65,10 @@ pub enum Failure {
     MisusedVerb { verb: String, text: String },
     #[error("nothing is known of {object}")]
     Unknown { object: String },
-    #[error("{object} has no database yet")]
-    NotMade { object: String },
+    #[error("{object} {lacks}")]
+    NotMade { object: String, lacks: String, help: &'static str },
+    #[error("{object} is a former name of tenant/{to}")]
+    FormerName { object: String, to: TenantId },
     #[error("the lease of epoch {epoch} changed hands meanwhile")]
     ChangedHands { epoch: u64 },
     #[error("nothing was written: {reason}")]
@@ -93,6 +95,16 @@ impl From<operator::Hindrance> for Failure {
 impl Failure {
     pub fn of(self, fleet: &str) -> Failure {
         Failure::OfFleet { fleet: fleet.to_owned(), failure: Box::new(self) }
+    }
+
+    /// What nobody knows under that name, and who had it before.
+    pub fn unknown(control: &plan::ControlLive, address: &str) -> Failure {
+        let object = address.to_owned();
+        let former = address.strip_prefix("tenant/").and_then(|name| TenantId::parse(name).ok());
+        match former.and_then(|name| control.renames.get(&name)) {
+            Some(rename) => Failure::FormerName { object, to: rename.to.clone() },
+            None => Failure::Unknown { object },
+        }
     }
 
     #[must_use]
@@ -147,6 +159,7 @@ impl Failure {
             Failure::Usage(_) | Failure::MisusedVerb { .. } => Code::Usage.into(),
             Failure::Unknown { .. } => Code::Unknown.into(),
             Failure::NotMade { .. } => Code::NotMade.into(),
+            Failure::FormerName { .. } => Code::FormerName.into(),
             Failure::ChangedHands { .. } => Code::ChangedHands.into(),
             Failure::NotRotated { .. } => Code::NotRotated.into(),
             Failure::Psql { .. } => Code::Psql.into(),
@@ -174,7 +187,8 @@ impl Failure {
             Failure::Unknown { .. } => {
                 "no manifest declares it and the control database has none: o7s status lists what there is".into()
             }
-            Failure::NotMade { .. } => "make it: o7s reconcile --once".into(),
+            Failure::NotMade { help, .. } => (*help).to_owned(),
+            Failure::FormerName { to, .. } => format!("ask for tenant/{to}"),
             Failure::NotRotated { .. } => {
                 "set spec.credentials.generation in the manifest by hand; it only grows".into()
             }
@@ -215,6 +229,7 @@ impl Failure {
             Failure::Undone(_) => 3,
             Failure::File { .. } | Failure::OpenFile { .. } => 65,
             Failure::Usage(_) | Failure::MisusedVerb { .. } | Failure::Unknown { .. } => 64,
+            Failure::FormerName { .. } => 64,
             Failure::NotMade { .. } | Failure::Psql { .. } | Failure::Write { .. } | Failure::Io(_) => 1,
         }
     }

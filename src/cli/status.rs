@@ -28,12 +28,14 @@ const POLL: Duration = Duration::from_secs(1);
 #[derive(Debug, Args)]
 #[command(after_help = "\
 STATE  active, suspended, paused, pending (no run has made it yet), retained (no manifest declares it), retired,
-       leaving (state: absent, not confirmed), deleting (in its grace time); running or asleep for instances
+       leaving (state: absent, not confirmed), deleting (in its grace time), detached (o7s has forgotten it), renaming (a
+       former name, not finished); running or asleep for instances
+READY  yes when the last run saw it as its manifest asks and in use, so no for a suspended tenant
 AGE    how long readiness and its reason have stood; the last error is the message
 
 With O7S_DATABASE_URL neither a Railway token nor the master key is needed.
 
-What is paused, retained, retired, leaving or deleting counts only when it is asked for by name.
+What is suspended as asked, paused or on its way out counts only when it is asked for by name.
 
 Examples:
   o7s status
@@ -81,7 +83,7 @@ struct Seen {
 impl Seen {
     /// Of what somebody waits for.
     fn is_ready(&self, named: bool) -> bool {
-        self.objects.iter().filter(|one| named || !one.state.is_aside()).all(ObjectStatus::is_ready)
+        self.objects.iter().filter(|one| named || !one.is_aside()).all(ObjectStatus::is_ready)
     }
 }
 
@@ -114,7 +116,7 @@ async fn wait(args: &StatusArgs, desired: &Desired, session: &Session, signals: 
             progress.clear();
             return Ok(seen);
         }
-        let open = seen.objects.iter().filter(|one| !one.is_ready() && !one.state.is_aside());
+        let open = seen.objects.iter().filter(|one| !one.is_ready() && !one.is_aside());
         let first = open.clone().next().map(ObjectStatus::address).unwrap_or_default();
         progress.show(&format!("still waiting: {} not ready, {first} first", open.count()));
         tokio::select! {
@@ -131,7 +133,7 @@ async fn look(args: &StatusArgs, desired: &Desired, session: &Session) -> Result
     if let Some(wanted) = &args.object {
         objects.retain(|one| one.address() == *wanted);
         if objects.is_empty() {
-            return Err(Failure::Unknown { object: wanted.clone() });
+            return Err(Failure::unknown(&control, wanted));
         }
     }
     Ok(Seen { fleet, routing_version: control.routing_version, routes: control.routes.len(), objects })
@@ -183,7 +185,7 @@ fn page(fleet: &str, seen: &Seen) -> Page {
 }
 
 fn annotations(seen: &Seen, named: bool) -> Vec<Annotation> {
-    let open = seen.objects.iter().filter(|one| !one.is_ready() && (named || !one.state.is_aside()));
+    let open = seen.objects.iter().filter(|one| !one.is_ready() && (named || !one.is_aside()));
     open.map(|one| Annotation {
         level: Level::Error,
         place: None,

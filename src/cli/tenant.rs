@@ -12,8 +12,8 @@ use super::config;
 use super::load::load_with_sources;
 use super::report::Failure;
 use super::session::Session;
-use crate::manifest::{Desired, Source};
-use crate::operator::{Measured, measure, not_awake};
+use crate::manifest::{Desired, Source, TenantState};
+use crate::operator::{Measured, is_detached, measure, not_awake};
 use crate::plan::ControlLive;
 use crate::store::FleetRow;
 use crate::tenancy::{RoleName, Route, TenantId};
@@ -99,12 +99,35 @@ impl World {
     }
 
     fn check_known(&self, tenant: &TenantId) -> Result<(), Failure> {
-        if self.is_known(tenant) { Ok(()) } else { Err(Failure::Unknown { object: format!("tenant/{tenant}") }) }
+        if self.is_known(tenant) { Ok(()) } else { Err(Failure::unknown(&self.control, &format!("tenant/{tenant}"))) }
     }
 
     fn route(&self, tenant: &TenantId) -> Result<&Route, Failure> {
         self.check_known(tenant)?;
-        self.control.routes.get(tenant).ok_or_else(|| Failure::NotMade { object: format!("tenant/{tenant}") })
+        // A deleted one has a route still, for whoever asks why; it leads nowhere.
+        let route = self.control.routes.get(tenant).filter(|_| !self.control.deletions.contains_key(tenant));
+        route.ok_or_else(|| self.not_made(tenant))
+    }
+
+    /// Why there is no database to connect to.
+    fn not_made(&self, tenant: &TenantId) -> Failure {
+        let wanted = self.desired.tenants.get(tenant);
+        let (lacks, help) = match (self.control.deletions.get(tenant), wanted) {
+            (Some(kept), _) => {
+                let (name, until) = (&kept.renamed_to, kept.due_at.format("%Y-%m-%d %H:%M"));
+                let lacks = format!("is deleted; its database is kept as {name} on {} until {until} UTC", kept.instance);
+                (lacks, "with `state: present` in its manifest o7s reconcile --once brings it back")
+            }
+            (None, Some(wanted)) if is_detached(wanted) => {
+                ("is detached: its database stays and o7s has forgotten it".into(), "o7s adopt takes it back")
+            }
+            (None, Some(wanted)) if wanted.state == TenantState::Absent => {
+                let help = "with `state: present` in its manifest o7s reconcile --once makes it, new and empty";
+                ("is declared absent and has no database".into(), help)
+            }
+            (None, _) => ("has no database yet".into(), "make it: o7s reconcile --once"),
+        };
+        Failure::NotMade { object: format!("tenant/{tenant}"), lacks, help }
     }
 
     /// This process runs inside the fleet's Railway environment.

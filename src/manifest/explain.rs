@@ -258,7 +258,7 @@ mod tests {
             ("deletionPolicy", "did you mean `Tenant.spec.deletionPolicy`?"),
             ("spec.tier", "did you mean `Tenant.spec.tier`?"),
             ("renamedfrom", "did you mean `Tenant.metadata.renamedFrom`?"),
-            ("limits.storage", "did you mean `Tenant.spec.limits.storage` or `Tier.spec.limits.storage`?"),
+            ("limits.storage", "did you mean `Tier.spec.limits.storage` or `Tenant.spec.limits.storage`?"),
             ("deletionPolcy", "did you mean `deletionPolicy`?"),
         ] {
             assert!(say(part).ends_with(whole), "{}", say(part));

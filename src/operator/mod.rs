@@ -44,6 +44,6 @@ pub use real::{ControlDatabase, Instances};
 pub use reconcile::{Reconciled, reconcile};
 pub use record::{Noted, note};
 pub use release::release;
-pub use status::{ObjectStatus, Readiness, State, statuses};
+pub use status::{ObjectStatus, Readiness, State, is_detached, statuses};
 pub use watch::{Seen, Watch, watch};
 pub use world::{Control, Door, Memory, ServerFailure, Servers, Timing};

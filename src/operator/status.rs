@@ -7,7 +7,7 @@ use std::fmt;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use crate::manifest::{Desired, Tenant, TenantState};
+use crate::manifest::{DeletionPolicy, Desired, Tenant, TenantState};
 use crate::plan::ControlLive;
 use crate::store::{ConditionStatus, StoredCondition};
 use crate::tenancy::{InstanceName, RouteState, TenantId, TierName};
@@ -31,6 +31,10 @@ pub enum State {
     Leaving,
     /// Renamed away, waiting for the end of its grace time.
     Deleting,
+    /// `deletionPolicy: detach` was carried out: its database stays, o7s has forgotten it.
+    Detached,
+    /// A former name whose rename is not finished.
+    Renaming,
     /// An instance in use.
     Running,
     /// An instance that sleeps.
@@ -38,7 +42,7 @@ pub enum State {
 }
 
 impl State {
-    pub const ALL: [State; 10] = [
+    pub const ALL: [State; 12] = [
         State::Active,
         State::Suspended,
         State::Paused,
@@ -47,6 +51,8 @@ impl State {
         State::Retired,
         State::Leaving,
         State::Deleting,
+        State::Detached,
+        State::Renaming,
         State::Running,
         State::Asleep,
     ];
@@ -61,6 +67,8 @@ impl State {
             State::Retired => "retired",
             State::Leaving => "leaving",
             State::Deleting => "deleting",
+            State::Detached => "detached",
+            State::Renaming => "renaming",
             State::Running => "running",
             State::Asleep => "asleep",
         }
@@ -70,6 +78,7 @@ impl State {
     pub fn is_aside(self) -> bool {
         match self {
             State::Paused | State::Retained | State::Retired | State::Leaving | State::Deleting => true,
+            State::Detached | State::Renaming => true,
             State::Active | State::Suspended | State::Pending | State::Running | State::Asleep => false,
         }
     }
@@ -115,11 +124,19 @@ pub struct ObjectStatus {
     pub route: Option<RouteState>,
     /// The last error, or what is to be said of the state.
     pub message: String,
+    /// The last run left it as its manifest asks; a suspended tenant is as wanted and not ready.
+    #[serde(skip)]
+    pub as_wanted: bool,
 }
 
 impl ObjectStatus {
     pub fn address(&self) -> String {
         format!("{}/{}", self.kind, self.name)
+    }
+
+    /// Nobody waits for it to become ready, unless by its name.
+    pub fn is_aside(&self) -> bool {
+        self.state.is_aside() || (self.state == State::Suspended && self.as_wanted)
     }
 
     pub fn is_ready(&self) -> bool {
@@ -145,6 +162,11 @@ pub fn statuses(desired: &Desired, control: &ControlLive, conditions: &[StoredCo
     tenants.chain(instances).collect()
 }
 
+/// Declared so; whether it is carried out is told by what is remembered of it.
+pub fn is_detached(tenant: &Tenant) -> bool {
+    tenant.state == TenantState::Absent && tenant.deletion_policy == DeletionPolicy::Detach
+}
+
 /// `None` for what is declared absent and is.
 fn tenant(
     name: &TenantId,
@@ -154,8 +176,11 @@ fn tenant(
 ) -> Option<ObjectStatus> {
     let (route, placement) = (control.routes.get(name), control.placements.get(name));
     let deletion = control.deletions.get(name);
+    let renamed_to = control.renames.get(name).filter(|rename| !rename.done).map(|rename| &rename.to);
     let state = match (wanted, route) {
         _ if deletion.is_some() => State::Deleting,
+        (None, _) if renamed_to.is_some() => State::Renaming,
+        (Some(tenant), None) if is_detached(tenant) && placement.is_none() => State::Detached,
         (Some(tenant), None) if tenant.state == TenantState::Absent && placement.is_none() => return None,
         (_, Some(route)) if route.state == RouteState::Retired => State::Retired,
         (None, _) => State::Retained,
@@ -166,6 +191,9 @@ fn tenant(
         (Some(_), Some(_)) => State::Active,
     };
     let (ready, since, message) = health(stored);
+    let as_wanted = ready == Readiness::Yes;
+    // It is as its manifest asks, and nobody can use it.
+    let ready = if state == State::Suspended && as_wanted { Readiness::No } else { ready };
     let said = match (state, deletion) {
         _ if !message.is_empty() => message,
         (State::Deleting, Some(deletion)) => {
@@ -174,7 +202,12 @@ fn tenant(
         (State::Retained, _) => "no manifest declares it; nothing is deleted".into(),
         (State::Leaving, _) => "state: absent; stays until --allow-delete is given".into(),
         (State::Paused, _) => "spec.paused: nothing is changed".into(),
-        (State::Suspended, _) => "logins are off".into(),
+        (State::Suspended, _) => "spec.suspended: logins are off".into(),
+        (State::Detached, _) => "its database stays and o7s has forgotten it: o7s adopt takes it back".into(),
+        (State::Renaming, _) => {
+            let to = renamed_to.map(ToString::to_string).unwrap_or_default();
+            format!("becomes tenant/{to}: the next o7s reconcile --once finishes that")
+        }
         (State::Pending, _) => "no run has made it yet".into(),
         _ => String::new(),
     };
@@ -188,6 +221,7 @@ fn tenant(
         tier: route.map(|route| &route.tier).or(wanted.map(|tenant| &tenant.tier)).cloned(),
         route: route.map(|route| route.state),
         message: said,
+        as_wanted,
     })
 }
 
@@ -208,6 +242,7 @@ fn instance(name: &InstanceName, stored: Option<&StoredCondition>) -> ObjectStat
         tier: None,
         route: None,
         message,
+        as_wanted: ready == Readiness::Yes,
     }
 }
 

@@ -85,6 +85,30 @@ async fn a_tenant_is_listed_shown_measured_and_connected_to() {
     let all = text(&status.stdout);
     assert!(all.contains("suspended") && all.contains("no manifest declares it"), "{all}");
     assert_eq!(code(&status), 0, "{all}");
+    assert_eq!(json(&fleet.o7s(&["status", "tenant/beta", "--format", "json"]))["objects"][0]["ready"], "no");
+
+    // Out of use in other ways: a former name, a deletion, a detached one.
+    let renamed = "apiVersion: ogelnates.dev/v1\nkind: Tenant\nmetadata: { name: zeta, renamedFrom: acme }\nspec:\n  tier: free\n";
+    std::fs::remove_file(fleet.manifests.path().join("acme.yaml")).expect("removed");
+    fleet.write("zeta.yaml", renamed);
+    fleet.tenant("beta", "  state: absent\n  deletionPolicy: delete\n");
+    fleet.tenant("corp", "  placement: { pool: own }\n  state: absent\n  deletionPolicy: detach\n");
+    let fleet_text = std::fs::read_to_string(fleet.manifests.path().join("fleet.yaml")).expect("readable");
+    fleet.write("fleet.yaml", &fleet_text.replacen("spec: {}", "spec: { safety: { maxRemovals: 5 } }", 1));
+    let key = format!("tenant/beta@{}", chrono::Utc::now().date_naive());
+    let done = fleet.o7s(&["reconcile", "--once", "--yes", "--allow-delete", &key]);
+    assert_eq!(code(&done), 0, "{}{}", text(&done.stdout), text(&done.stderr));
+    for (name, exit_code, said) in [
+        ("acme", 64, "tenant/acme is a former name of tenant/zeta"),
+        ("beta", 1, "tenant/beta is deleted; its database is kept as zz_deleted_"),
+        ("corp", 1, "tenant/corp is detached: its database stays"),
+    ] {
+        let url = fleet.o7s(&["tenant", "url", name]);
+        assert_eq!((code(&url), text(&url.stdout).as_str()), (exit_code, ""), "{name}");
+        assert!(text(&url.stderr).contains(said), "{}", text(&url.stderr));
+    }
+    assert_eq!((of_state("deleting"), of_state("detached")), (vec!["beta".to_owned()], vec!["corp".to_owned()]));
+    assert_eq!(code(&fleet.o7s(&["status", "tenant/acme"])), 64);
 }
 
 #[test]

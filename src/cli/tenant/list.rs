@@ -25,7 +25,8 @@ pub(super) struct ListArgs {
     /// Only in this pool
     #[arg(long, value_parser = |text: &str| PoolName::parse(text).map_err(|error| format!("the name {error}")))]
     pool: Option<PoolName>,
-    /// Only in this state: active, suspended, paused, pending, retained, retired, leaving, deleting
+    /// Only in this state: active, suspended, paused, pending, retained, retired, leaving, deleting, detached,
+    /// renaming
     #[arg(long, value_parser = state)]
     state: Option<State>,
     /// Names only

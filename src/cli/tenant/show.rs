@@ -51,7 +51,7 @@ pub(super) async fn run(args: &OneArgs) -> Result<u8, Failure> {
     let all = statuses(&world.desired, &world.control, &conditions);
     let found = all.iter().find(|one| one.kind == "tenant" && one.name == args.tenant.as_str());
     // Declared absent, and gone.
-    let Some(status) = found else { return Err(Failure::NotMade { object: format!("tenant/{}", args.tenant) }) };
+    let Some(status) = found else { return Err(world.not_made(&args.tenant)) };
     let object = Some(("tenant".to_owned(), args.tenant.to_string()));
     let events = world.session.store.events(&EventFilter { object, limit: EVENTS, after: None }).await?;
     let route = world.control.routes.get(&args.tenant);
