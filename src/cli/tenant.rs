@@ -115,7 +115,8 @@ impl World {
         let (lacks, help) = match (self.control.deletions.get(tenant), wanted) {
             (Some(kept), _) => {
                 let (name, until) = (&kept.renamed_to, kept.due_at.format("%Y-%m-%d %H:%M"));
-                let lacks = format!("is deleted; its database is kept as {name} on {} until {until} UTC", kept.instance);
+                let lacks =
+                    format!("is deleted; its database is kept as {name} on {} until {until} UTC", kept.instance);
                 (lacks, "with `state: present` in its manifest o7s reconcile --once brings it back")
             }
             (None, Some(wanted)) if is_detached(wanted) => {

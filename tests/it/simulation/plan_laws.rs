@@ -128,7 +128,11 @@ fn a_saved_plan_fits_once_and_what_is_left_of_it_only_where_that_is_allowed() {
         assert_eq!(part, Ok(Verdict::Converged));
         let mutations = sim.mutations_made();
         let stale = run(&sim, &two, &pinned(saved.clone())).await.expect_err("the instance is there already");
-        assert!(stale.contains("done already, or not wanted any more: instance/own-1") && stale.contains("Railway's configuration"), "{stale}");
+        assert!(
+            stale.contains("done already, or not wanted any more: instance/own-1")
+                && stale.contains("Railway's configuration"),
+            "{stale}"
+        );
         assert_eq!(sim.mutations_made(), mutations);
         let three = fleet(&["acme", "beta", "corp"]);
         let more = run(&sim, &three, &pinned(saved.clone().or_smaller())).await.expect_err("corp was not reviewed");
