@@ -86,8 +86,13 @@ async fn a_tenant_is_listed_shown_measured_and_connected_to() {
     assert!(all.contains("suspended") && all.contains("no manifest declares it"), "{all}");
     assert_eq!(code(&status), 0, "{all}");
     assert_eq!(json(&fleet.o7s(&["status", "tenant/beta", "--format", "json"]))["objects"][0]["ready"], "no");
+}
 
-    // Out of use in other ways: a former name, a deletion, a detached one.
+#[test]
+fn a_tenant_that_was_renamed_deleted_or_detached_is_told_as_that_and_has_no_url() {
+    let fleet = Fleet::bootstrapped();
+    fleet.settle();
+    let of_state = |state: &str| lines(&fleet.o7s(&["tenant", "list", "-q", "--state", state]));
     let renamed = "apiVersion: ogelnates.dev/v1\nkind: Tenant\nmetadata: { name: zeta, renamedFrom: acme }\nspec:\n  tier: free\n";
     std::fs::remove_file(fleet.manifests.path().join("acme.yaml")).expect("removed");
     fleet.write("zeta.yaml", renamed);
