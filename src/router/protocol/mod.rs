@@ -3,4 +3,5 @@
 pub mod error;
 pub mod options;
 pub mod scram;
+pub mod server_login;
 pub mod startup;
