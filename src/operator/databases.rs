@@ -66,9 +66,16 @@ pub(super) async fn carry_out<C: Control, S: Servers>(
             Step::Tenant(step) => (&step.placement.instance, &step.changes),
             _ => continue,
         };
-        if run.address(instance).is_none() {
+        let Some(at) = run.address(instance) else {
             run.report.blocked(&action.address, &format!("instance/{instance}"));
             continue;
+        };
+        if let Some(rename) = changes.iter().find(|change| matches!(change, DatabaseChange::RenameTenant { .. })) {
+            // Before its route is suspended for it: a taken name shuts nobody out.
+            if let Err(failure) = run.servers.look_before_rename(instance, &at, rename).await {
+                run.report.failed(&action.address, failure.into());
+                continue;
+            }
         }
         if let Step::Tenant(step) = &action.step {
             intend(run, step, &mut placements).await?;

@@ -130,6 +130,14 @@ impl<'a> Instances<'a> {
     }
 }
 
+impl Instances<'_> {
+    async fn open(&self, name: &InstanceName, at: &Address) -> Result<Server, ServerFailure> {
+        let password = self.keys.password(&Credential::Admin { instance: name.clone() });
+        let entrance = (self.user(name), &password);
+        Server::connect(at, entrance, self.deadline).await.map_err(|error| failure(&error))
+    }
+}
+
 pub(super) fn failure(error: &postgres::Error) -> ServerFailure {
     ServerFailure { code: error.code().into(), message: explain(error), help: error.help().to_owned() }
 }
@@ -174,13 +182,22 @@ impl Servers for Instances<'_> {
     }
 
     async fn observe(&self, name: &InstanceName, at: &Address) -> Result<ServerLive, ServerFailure> {
-        let password = self.keys.password(&Credential::Admin { instance: name.clone() });
-        let mut server = Server::connect(at, (self.user(name), &password), self.deadline)
-            .await
-            .map_err(|error| failure(&error))?;
+        let mut server = self.open(name, at).await?;
         let live = server.observe(self.keys, &self.fleet).await.map_err(|error| failure(&error));
         server.close().await;
         live
+    }
+
+    async fn look_before_rename(
+        &self,
+        name: &InstanceName,
+        at: &Address,
+        rename: &DatabaseChange,
+    ) -> Result<(), ServerFailure> {
+        let mut server = self.open(name, at).await?;
+        let looked = server.look_before_rename(&self.fleet, rename).await.map_err(|error| failure(&error));
+        server.close().await;
+        looked
     }
 
     async fn change(

@@ -159,6 +159,13 @@ pub trait Servers {
     /// Closes it.
     fn dismiss(&self, name: &InstanceName, at: &Address) -> impl Future<Output = Result<(), ServerFailure>>;
     fn observe(&self, name: &InstanceName, at: &Address) -> impl Future<Output = Result<ServerLive, ServerFailure>>;
+    /// Whether the names that a [`DatabaseChange::RenameTenant`] gives are free there. Changes nothing.
+    fn look_before_rename(
+        &self,
+        name: &InstanceName,
+        at: &Address,
+        rename: &DatabaseChange,
+    ) -> impl Future<Output = Result<(), ServerFailure>>;
     /// Carries out each group in its order; groups run side by side. One result a group, in the order given.
     fn change(
         &self,

@@ -13,7 +13,7 @@ use super::code::Code;
 use super::compare::Work;
 use super::deletions;
 use super::instances::field;
-use super::live::{InstanceState, Live, Placement, ServerLive};
+use super::live::{InstanceState, Live, Placement, Rename, ServerLive};
 use super::planner::{Draft, problem};
 use super::tenants::role_name;
 use crate::manifest::{Desired, Tenant, TenantState};
@@ -40,7 +40,11 @@ pub(super) fn resolve(
     let (mut formers, mut refused) = (BTreeMap::new(), Vec::new());
     for tenant in desired.tenants.values().filter(|tenant| tenant.state == TenantState::Present) {
         let Some(former) = wanted_from(tenant, live, places) else {
-            refused.extend(went_away(desired, live, places, tenant));
+            if let Some(former) = begun_from(desired, live, places, tenant) {
+                formers.insert(tenant.name.clone(), former);
+            } else {
+                refused.extend(went_away(desired, live, places, tenant));
+            }
             continue;
         };
         match step(live, places, tenant, &former) {
@@ -81,6 +85,31 @@ fn wanted_from(tenant: &Tenant, live: &Live, places: &Places) -> Option<TenantId
     let former = tenant.renamed_from.as_ref()?;
     let routed = live.control.routes.contains_key(former) && live.control.renames.contains_key(former);
     (places.contains_key(former) || routed).then(|| former.clone())
+}
+
+/// Of a rename that was begun and is not asked for any more. On a server that was not read the tenant is renamed back,
+/// which is right however far the rename got; where it has its new name on the server already, only the control database
+/// is left to change. What else a server shows, [`settle`] undoes.
+fn begun_from(desired: &Desired, live: &Live, places: &mut Places, tenant: &Tenant) -> Option<Former> {
+    let renames = &live.control.renames;
+    let given_up = |name: &&TenantId| !desired.tenants.contains_key(*name);
+    let open =
+        |(former, rename): (&TenantId, &Rename)| (!rename.done && rename.to == tenant.name).then(|| former.clone());
+    let former = renames.iter().find_map(open).filter(|name| given_up(&name));
+    let away = renames.get(&tenant.name).filter(|rename| !rename.done).map(|rename| rename.to.clone());
+    let other = former.clone().or(away).filter(|name| given_up(&name))?;
+    if let Some([own]) = places.get(&tenant.name).map(Vec::as_slice) {
+        let asleep = matches!(live.instances.get(&own.instance), Some(InstanceState::Asleep));
+        if asleep && !places.contains_key(&other) {
+            let database = new_database(&own.database, &tenant.name, &other);
+            return Some(Former { name: other, at: Some(Placement { instance: own.instance.clone(), database }) });
+        }
+    }
+    let former = former.filter(|former| matches!(step(live, places, tenant, former), Ok(None)))?;
+    let own = places.get(&tenant.name)?.first()?;
+    matches!(live.instances.get(&own.instance), Some(InstanceState::Awake(_))).then_some(())?;
+    places.remove(&former);
+    Some(Former { name: former, at: None })
 }
 
 type Refusal = (String, String);
@@ -252,27 +281,35 @@ pub(super) fn reason(former: &TenantId) -> (Symbol, Reason) {
     (Symbol::Move, Reason { code: ReasonCode::Moved, text: format!("renamed from {former}") })
 }
 
-/// Renames that were begun and that no manifest asks for any more: finished where the server has done its part, else
-/// undone. A server that cannot be asked leaves the question open.
+/// Renames that were begun and that no manifest asks for any more, or that are refused: finished where the server has done
+/// its part, else undone, so that nobody stays shut out. A server that cannot be asked leaves the question open.
 pub(super) fn settle(draft: &mut Draft<'_>) {
     let open = draft.live.control.renames.iter().filter(|(_, rename)| !rename.done);
     let open: Vec<(TenantId, TenantId)> = open.map(|(former, rename)| (former.clone(), rename.to.clone())).collect();
     for (former, to) in open {
+        let refused = |name: &TenantId| {
+            let address = format!("tenant/{name}");
+            draft.plan.refused.iter().any(|problem| problem.address == address)
+        };
         // Whoever takes over either of the two names says what becomes of them.
-        let taken = draft.formers.values().any(|wanted| wanted.name == former || wanted.name == to);
-        if taken || draft.desired.tenants.contains_key(&to) {
+        let is_one = |wanted: &Former| wanted.name == former || wanted.name == to;
+        let taken = draft.formers.iter().any(|(name, wanted)| is_one(wanted) && !refused(name));
+        let wanted = draft.desired.tenants.get(&to);
+        if taken || wanted.is_some_and(|tenant| draft.is_paused(tenant.paused)) {
             continue;
         }
+        let routed = wanted.is_some() && !refused(&to);
         let Some(route) = draft.live.control.routes.get(&former) else {
             cancel(draft, &former);
             continue;
         };
         let Some(InstanceState::Awake(server)) = draft.live.instances.get(&route.instance) else { continue };
         let renamed = new_database(&route.database, &former, &to);
-        if server.databases.contains_key(&renamed) && !server.databases.contains_key(&route.database) {
-            finish(draft, &former, &to, server, renamed);
-        } else {
-            undo(draft, &former, server);
+        let is_done = server.databases.contains_key(&renamed) && !server.databases.contains_key(&route.database);
+        match (is_done, routed) {
+            (true, true) => {}
+            (true, false) => finish(draft, &former, &to, server, renamed),
+            (false, _) => undo(draft, &former, server),
         }
     }
 }
@@ -299,7 +336,10 @@ fn undo(draft: &mut Draft<'_>, former: &TenantId, server: &ServerLive) {
         return;
     }
     let Some(route) = draft.live.control.routes.get(former) else { return };
-    let closed = server.databases.get(&route.database).is_some_and(|database| !database.allow_connections);
+    // A route to what is gone stays suspended.
+    let Some(closed) = server.databases.get(&route.database).map(|database| !database.allow_connections) else {
+        return;
+    };
     let (tenant, database) = (former.clone(), route.database.clone());
     if closed {
         let placement = Placement { instance: route.instance.clone(), database: database.clone() };

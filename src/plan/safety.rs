@@ -223,7 +223,13 @@ fn renames_too_much(
     (tenant, from, to): (&TenantId, &TenantId, &TenantId),
     (database, to_database): (&str, &str),
 ) -> Option<String> {
-    let asked = desired.tenants.get(tenant).and_then(|manifest| manifest.renamed_from.as_ref()) == Some(from);
+    let begun = |from: &TenantId, to: &TenantId| {
+        live.control.renames.get(from).is_some_and(|rename| !rename.done && rename.to == *to)
+    };
+    let asked = desired.tenants.get(tenant).is_some_and(|manifest| {
+        // What was begun is undone by renaming back, in a run that may itself have been killed.
+        manifest.renamed_from.as_ref() == Some(from) || begun(to, from) || begun(from, to)
+    });
     if to != tenant || !asked || desired.tenants.contains_key(from) {
         return Some(format!("would rename {from} to {to}, which no manifest asks for"));
     }

@@ -22,10 +22,11 @@ pub(super) fn plan(draft: &mut Draft<'_>, tenant: &Tenant, placement: &Placement
     let address = format!("tenant/{}", tenant.name);
     let status = draft.instances.get(&placement.instance).cloned();
     let unread = matches!(status, Some(Status::Unread));
+    let former = draft.formers.get(&tenant.name).cloned();
     let server = match status {
         Some(Status::Awake(server)) => Some(server),
         Some(Status::Fresh) => None,
-        Some(Status::Unread) if !needs_server(draft, tenant, placement) => {
+        Some(Status::Unread) if former.is_none() && !needs_server(draft, tenant, placement) => {
             let before = draft.plan.actions.len();
             push_route(draft, tenant, placement);
             draft.plan.unchanged.tenants += u32::from(draft.plan.actions.len() == before);
@@ -45,7 +46,6 @@ pub(super) fn plan(draft: &mut Draft<'_>, tenant: &Tenant, placement: &Placement
         None => return,
     };
     let route = draft.live.control.routes.get(&tenant.name);
-    let former = draft.formers.get(&tenant.name).cloned();
     let from = former.as_ref().and_then(|former| Some((&former.name, former.at.as_ref()?)));
     let in_the_way = from.zip(server).and_then(|((name, at), server)| rename::in_the_way(server, tenant, at, name));
     if let Some(message) = in_the_way {

@@ -4,10 +4,12 @@
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
 use super::error::Error;
-use super::guard::{FOREIGN, MISSING};
+use super::guard::{FOREIGN, MISSING, TAKEN};
+use super::rename;
 use super::script::{Maker, Message, messages};
 use super::server::Server;
 use crate::plan::{DatabaseChange as Change, role_name};
+use crate::tenancy::FleetUid;
 
 /// `CREATE DATABASE` of one that is there, or that another session makes at this moment.
 const ALREADY_THERE: [&str; 2] = ["42P04", "23505"];
@@ -57,6 +59,15 @@ impl Server {
             }
         }
         Ok(())
+    }
+
+    /// Whether a [`Change::RenameTenant`] would find its new names free. Changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Taken`], and [`Error::Foreign`] or [`Error::Missing`] of the database itself.
+    pub async fn look_before_rename(&mut self, fleet: &FleetUid, change: &Change) -> Result<(), Error> {
+        let look = rename::look(fleet, change).unwrap_or_default();
+        send(&mut self.connection, &look).await.map_err(|source| explain(change, source))
     }
 
     /// One message outside of any plan.
@@ -123,6 +134,7 @@ fn told(doing: String, source: sqlx::Error) -> Error {
     match code(&source).as_str() {
         FOREIGN => Error::Foreign { what },
         MISSING => Error::Missing { what },
+        TAKEN => Error::Taken { what },
         _ => Error::Sql { doing, source },
     }
 }

@@ -22,4 +22,7 @@ codes! {
     Unreadable = 6008, "an instance's answer cannot be read",
         "The server answered something o7s does not understand. Run again; if it stays, report it with the version of \
          the server.";
+    Taken = 6009, "a name that a rename gives is taken",
+        "Something on the instance has a database's or role's name that the renamed tenant would get, so nothing was \
+         closed, and what was begun is undone: the tenant goes on under its former name. Drop or rename what is in the way by hand, or choose another name.";
 }

@@ -18,6 +18,9 @@ pub enum Error {
     /// Somebody removed it since it was looked at.
     #[error("{what} is not there any more")]
     Missing { what: String },
+    /// Of a rename, before anything of it is done.
+    #[error("{what} is there already, and nothing is renamed onto it")]
+    Taken { what: String },
     #[error("cannot {doing}")]
     Sql { doing: String, source: sqlx::Error },
     #[error("what the server answered cannot be read")]
@@ -38,6 +41,7 @@ impl Error {
             | Error::TooOld { .. }
             | Error::Foreign { .. }
             | Error::Missing { .. }
+            | Error::Taken { .. }
             | Error::Unreadable { .. } => false,
         }
     }
@@ -50,6 +54,7 @@ impl Error {
             Error::TooOld { .. } => Code::TooOld,
             Error::Foreign { .. } => Code::Foreign,
             Error::Missing { .. } => Code::Missing,
+            Error::Taken { .. } => Code::Taken,
             Error::Sql { .. } => Code::Sql,
             Error::Unreadable { .. } => Code::Unreadable,
         }
@@ -65,6 +70,7 @@ impl Error {
             Error::TooOld { .. } => "use an image of Postgres 15 or later in the pool's manifest",
             Error::Foreign { .. } => "drop or rename it by hand, or name the tenant otherwise",
             Error::Missing { .. } => "run again: it is made again where it is still wanted",
+            Error::Taken { .. } => "drop or rename it by hand, or choose another name, then run again",
             Error::Sql { .. } => "run again; if it stays, the server's own words tell what holds it",
             Error::Unreadable { .. } => "run again; if it stays, report it with the version of the server",
         }

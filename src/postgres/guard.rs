@@ -1,5 +1,5 @@
 //! The look right before a write, in the same transaction: the plan may be older than what a person just did. Each guard
-//! is a block that raises [`FOREIGN`] or [`MISSING`], which [`super::Error`] knows again.
+//! is a block that raises [`FOREIGN`], [`MISSING`] or [`TAKEN`], which [`super::Error`] knows again.
 
 use super::ident::text;
 use crate::plan::role_name;
@@ -9,6 +9,7 @@ use crate::tenancy::{DatabaseMarker, FleetUid, RoleMarker, RoleName, TenantId};
 /// them but `P0` and `XX`).
 pub(super) const FOREIGN: &str = "O7F01";
 pub(super) const MISSING: &str = "O7M01";
+pub(super) const TAKEN: &str = "O7T01";
 
 /// What a guard does where the object does not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +29,10 @@ pub(super) fn raise_foreign(what: &str) -> String {
 
 pub(super) fn raise_missing(what: &str) -> String {
     raise(MISSING, what)
+}
+
+pub(super) fn raise_taken(what: &str) -> String {
+    raise(TAKEN, what)
 }
 
 fn raise(code: &str, what: &str) -> String {

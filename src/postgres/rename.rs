@@ -1,12 +1,47 @@
 //! A tenant under another name: database, roles and marks in one transaction, so that a server only ever shows the state
 //! before or after. The objects stay the same ones, with all grants and settings on them.
 
-use super::guard::{Absent, block, database as guard_database};
+use super::guard::{Absent, TAKEN, block, database as guard_database, raise_missing, raise_taken};
 use super::ident::{name, text};
 use super::removal::end_sessions;
 use super::script::{Maker, Message, credential, role_mark};
 use crate::plan::{DatabaseChange as Change, role_name};
-use crate::tenancy::{DatabaseMarker, RoleMarker, RoleName, TenantId, Verifier};
+use crate::tenancy::{DatabaseMarker, FleetUid, RoleMarker, RoleName, TenantId, Verifier};
+
+/// The look before anything is closed: whose the database is, and that nothing has one of the new names. Once the rename is
+/// done nothing is left under the former ones, and then it finds no fault. `None` of another change.
+pub(super) fn look(fleet: &FleetUid, change: &Change) -> Option<String> {
+    let Change::RenameTenant { from, to, database, to_database, roles, .. } = change else { return None };
+    let (have, want, owner) = (text(database), text(to_database), text(to.as_str()));
+    let moves = database != to_database;
+    let marked = format!(
+        "FROM pg_roles WHERE starts_with(shobj_description(oid, 'pg_authid'), {})",
+        text(&RoleMarker::prefix_of_tenant(fleet, from))
+    );
+    let named = |name: &str| format!("EXISTS (SELECT FROM pg_database WHERE datname = {name})");
+    let begun = if moves { format!("NOT {}", named(&have)) } else { "true".to_owned() };
+    let onto = match moves {
+        true => format!("IF {} THEN {} END IF;", named(&want), raise_taken(&format!("database `{to_database}`"))),
+        false => String::new(),
+    };
+    let declared: Vec<String> =
+        [None].into_iter().chain(roles.iter().map(Some)).map(|role| text(&role_name(to, role))).collect();
+    let body = format!(
+        "IF NOT {} AND NOT {} THEN {} END IF;
+        IF {begun} AND NOT EXISTS (SELECT {marked}) THEN RETURN; END IF; {onto}
+        SELECT rolname INTO r FROM pg_roles WHERE rolname IN (SELECT unnest(ARRAY[{}]) UNION ALL
+            SELECT {owner} || CASE m[5] WHEN '' THEN '' ELSE '_' || m[5] END
+            FROM (SELECT string_to_array(shobj_description(oid, 'pg_authid'), ':') AS m {marked}) AS marked);
+        IF FOUND THEN RAISE EXCEPTION USING ERRCODE = '{TAKEN}', MESSAGE = format('role `%s`', r); END IF;",
+        named(&have),
+        named(&want),
+        raise_missing(&format!("database `{database}`")),
+        declared.join(", "),
+    );
+    // A database that keeps its name is the former tenant's on the first run, and the new one's on a second.
+    let ours = guard_database(fleet, database, moves.then_some(from), Absent::Allow);
+    Some(format!("{ours}; {}", block("r text;", &body)))
+}
 
 /// Closed first, and committed, so that nobody comes back while the sessions end: a database in use keeps its name.
 pub(super) fn messages(maker: Maker<'_>, change: &Change) -> Vec<Message> {
@@ -14,15 +49,13 @@ pub(super) fn messages(maker: Maker<'_>, change: &Change) -> Vec<Message> {
         return Vec::new();
     };
     let fleet = maker.fleet;
+    let look = look(fleet, change).unwrap_or_default();
     let literal = text(database);
     let if_there = |what: &str| {
         block("", &format!("IF EXISTS (SELECT FROM pg_database WHERE datname = {literal}) THEN {what} END IF;"))
     };
     let close = if_there(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS false;", name(database)));
-    // A database that keeps its name is the former tenant's on the first run, and the new one's on a second.
-    let whose = if database == to_database { None } else { Some(from) };
-    let ours = guard_database(fleet, database, whose, Absent::Allow);
-    let mut rename = vec![ours.clone()];
+    let mut rename = vec![look.clone()];
     if database != to_database {
         rename.push(if_there(&format!("ALTER DATABASE {} RENAME TO {};", name(database), name(to_database))));
     }
@@ -35,7 +68,7 @@ pub(super) fn messages(maker: Maker<'_>, change: &Change) -> Vec<Message> {
     let (quoted, mark) = (name(to_database), text(&mark.to_string()));
     rename.push(format!("COMMENT ON DATABASE {quoted} IS {mark}; ALTER DATABASE {quoted} ALLOW_CONNECTIONS true"));
     vec![
-        Message::Apart(format!("{ours}; {close}")),
+        Message::Apart(format!("{look}; {close}")),
         Message::Apart(end_sessions(&format!("datname = {literal}"))),
         Message::Apart(rename.join("; ")),
     ]

@@ -535,3 +535,51 @@ async fn a_tenant_that_lets_another_in_is_closed_again() {
     place.login(&beta, None, 1, acme.as_str()).await.expect_err("closed again");
     place.login(&acme, Some(&role("reader")), 1, acme.as_str()).await.expect("its own reader");
 }
+
+/// The look of its own and the one in the change: the tenant's open session notices neither.
+#[tokio::test]
+async fn a_taken_name_refuses_a_rename_before_anything_is_closed() {
+    let (place, from) = (Place::open().await, tenant());
+    place.changed(&new_tenant(&from)).await;
+    let to = TenantId::parse(&format!("{from}x")).expect("valid");
+    let rename = Change::RenameTenant {
+        from: from.clone(),
+        to: to.clone(),
+        database: from.to_string(),
+        to_database: to.to_string(),
+        generation: 1,
+        // One of them is declared and not there yet.
+        roles: vec![role("reader"), role("writer")],
+    };
+    let look = async || {
+        let mut server = place.connect().await;
+        let looked = server.look_before_rename(&place.fleet, &rename).await;
+        server.close().await;
+        looked
+    };
+    let mut admin = place.server.connect("postgres").await;
+    let mut session = place.login(&from, None, 1, from.as_str()).await.expect("open");
+    for (kind, name) in [
+        ("ROLE", to.to_string()),
+        ("ROLE", format!("{to}_reader")),
+        ("ROLE", format!("{to}_writer")),
+        ("DATABASE", to.to_string()),
+    ] {
+        execute(&mut admin, &format!("CREATE {kind} {name}")).await;
+        for result in [look().await, place.change(std::slice::from_ref(&rename)).await] {
+            let error = result.expect_err("taken");
+            let wanted = format!("{} `{name}`", kind.to_lowercase());
+            assert!(matches!(&error, Error::Taken { what } if *what == wanted), "{error}");
+        }
+        execute(&mut session, "SELECT 1").await;
+        drop(place.login(&from, None, 1, from.as_str()).await.expect("still open"));
+        execute(&mut admin, &format!("DROP {kind} {name}")).await;
+    }
+    look().await.expect("free");
+    place.changed(std::slice::from_ref(&rename)).await;
+    look().await.expect("done, and its own names are no obstacle");
+    place.changed(std::slice::from_ref(&rename)).await;
+    place.login(&to, Some(&role("reader")), 1, to.as_str()).await.expect("renamed");
+    execute(&mut admin, &format!("DROP DATABASE {to}")).await;
+    assert!(matches!(look().await, Err(Error::Missing { .. })));
+}

@@ -1,7 +1,9 @@
 //! `metadata.renamedFrom`: the same data under another name, whatever strikes on the way.
 
+use std::time::Duration;
+
 use ogelnates::operator::Verdict;
-use ogelnates::plan::{Code, Consent, Symbol, render};
+use ogelnates::plan::{Code, Consent, Rename, Symbol, render};
 use ogelnates::tenancy::RouteState;
 
 use super::laws::{settle, simulate};
@@ -194,5 +196,126 @@ fn the_published_url_follows_the_name() {
         assert!(url(&sim).contains("//acme:"), "{}", url(&sim));
         settle(&sim, &manifest(&renamed(&text, "acme", "acme2")), "renamed").await;
         assert!(url(&sim).contains("//acme2:") && url(&sim).contains("/acme2\""), "{}", url(&sim));
+    });
+}
+
+fn sleepy() -> String {
+    before().replace("{ tenantsPerInstance: 50,", "{ sleepWhenIdle: true, tenantsPerInstance: 50,")
+}
+
+/// A settled world whose shared instance nobody has used for a while, so that no run reads it.
+async fn asleep(text: &str) -> Sim {
+    let sim = settled(text).await;
+    tokio::time::sleep(Duration::from_secs(660)).await;
+    sim
+}
+
+async fn wake(sim: &Sim) {
+    sim.servers.wake("shared-1");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+}
+
+fn assert_all_are_served(sim: &Sim, context: &str) {
+    assert_routes_lead_somewhere(sim, context);
+    let rows = sim.control.rows.borrow();
+    let routes = &rows.live.routes;
+    let active = routes.values().filter(|route| route.state == RouteState::Active).count();
+    assert_eq!((active, routes.len()), (3, 3), "{context}: {routes:?}");
+    assert!(rows.live.renames.values().all(|rename| rename.done), "{context}: {:?}", rows.live.renames);
+}
+
+/// Nobody knows how far it got, and it wakes between none, the first or the second of the next runs, whatever they ask.
+#[test]
+fn a_rename_on_an_instance_that_was_not_read_is_finished_or_undone_as_well() {
+    simulate(async || {
+        let after = renamed(&sleepy(), "acme", "acme2");
+        let (forgotten, nobody) = (named(&sleepy(), "acme", "acme2"), without(&sleepy(), "acme"));
+        let sim = asleep(&sleepy()).await;
+        let calls = sim.calls_made();
+        let done = run(&sim, &manifest(&after)).await;
+        assert_eq!(done.verdict, Verdict::Converged, "{}", render(&done.plan, true));
+        let (calls, data) = (sim.calls_made() - calls, databases(&sim));
+        assert!(run(&sim, &manifest(&after)).await.plan.is_empty(), "while it sleeps");
+        wake(&sim).await;
+        settle(&sim, &manifest(&after), "awake").await;
+        assert_eq!(sim.picture(), settled(&named(&sleepy(), "acme", "acme2")).await.picture());
+        for n in 0..calls {
+            for next in [&after, &sleepy(), &nobody, &forgotten] {
+                for runs_asleep in 0..3 {
+                    let context = format!("killed after {n}, {runs_asleep} runs asleep, then\n{next}");
+                    let sim = asleep(&sleepy()).await;
+                    sim.kill_at(Kill::After(n));
+                    let _ = sim.reconcile(&manifest(&after)).await;
+                    sim.quiet();
+                    for _ in 0..runs_asleep {
+                        run(&sim, &manifest(next)).await;
+                        assert_routes_lead_somewhere(&sim, &context);
+                    }
+                    if runs_asleep == 2 && *next == sleepy() {
+                        assert_all_are_served(&sim, &context);
+                    }
+                    wake(&sim).await;
+                    for _ in 0..3 {
+                        run(&sim, &manifest(next)).await;
+                        assert_routes_lead_somewhere(&sim, &context);
+                    }
+                    assert!(run(&sim, &manifest(next)).await.plan.is_empty(), "{context}");
+                    if *next != forgotten {
+                        assert_eq!(databases(&sim), data, "{context}");
+                        assert_all_are_served(&sim, &context);
+                    }
+                    let rows = sim.control.rows.borrow();
+                    let shut = rows.live.routes.values().find(|route| route.state != RouteState::Active);
+                    assert!(shut.is_none(), "{context}: {shut:?}");
+                }
+            }
+        }
+    });
+}
+
+fn take_the_name(sim: &Sim) {
+    sim.servers.with("shared-1", |server| {
+        let mut foreign = server.roles["acme"].clone();
+        foreign.mark = None;
+        server.roles.insert("acme2".into(), foreign);
+    });
+}
+
+/// Found out before anything is written: the tenant goes on under its former name.
+#[test]
+fn a_taken_name_on_an_instance_that_was_not_read_shuts_nobody_out() {
+    simulate(async || {
+        let sim = asleep(&sleepy()).await;
+        take_the_name(&sim);
+        let done = run(&sim, &manifest(&renamed(&sleepy(), "acme", "acme2"))).await;
+        let failures: Vec<_> = done.failures().map(|(at, failure)| (at.to_owned(), failure.code)).collect();
+        assert_eq!(failures, [("tenant/acme2".to_owned(), ogelnates::postgres::Code::Taken.into())]);
+        assert_all_are_served(&sim, "as before");
+        assert!(sim.control.rows.borrow().live.renames.is_empty());
+    });
+}
+
+/// The name was taken after a run was killed that had closed the database.
+#[test]
+fn a_refused_rename_that_was_begun_is_undone() {
+    simulate(async || {
+        let after = renamed(&before(), "acme", "acme2");
+        let sim = settled(&before()).await;
+        let (data, picture) = (databases(&sim), sim.picture());
+        sim.control.rows.borrow_mut().live.renames.insert(id("acme"), Rename { to: id("acme2"), done: false });
+        let suspend = |route: &mut ogelnates::tenancy::Route| route.state = RouteState::Suspended;
+        sim.control.rows.borrow_mut().live.routes.get_mut(&id("acme")).into_iter().for_each(suspend);
+        let close = |database: &mut ogelnates::plan::DatabaseLive| database.allow_connections = false;
+        sim.servers.with("shared-1", |server| server.databases.get_mut("acme").into_iter().for_each(close));
+        take_the_name(&sim);
+        let done = run(&sim, &manifest(&after)).await;
+        assert_eq!(done.plan.refused[0].code, Code::Rename, "{}", render(&done.plan, true));
+        assert!(render(&done.plan, false).contains("a rename that was begun is undone"));
+        assert_all_are_served(&sim, "undone");
+        sim.servers.with("shared-1", |server| server.roles.remove("acme2"));
+        assert_eq!(databases(&sim), data);
+        assert_eq!(sim.picture().replace("tenant acme2 ready false\n", ""), picture);
+        // And once the name is free, it is done.
+        settle(&sim, &manifest(&after), "free").await;
     });
 }

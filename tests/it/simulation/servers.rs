@@ -6,15 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use ogelnates::local::InProcess;
-use ogelnates::local::world::At;
+use ogelnates::local::world::{At, Status, World};
 use ogelnates::operator::{ServerFailure, Servers};
 use ogelnates::plan::{DatabaseChange as Change, ServerLive};
 use ogelnates::tenancy::{Address, InstanceName, Secret};
 use tokio::time::Instant;
 
-use super::apply::{apply, fresh};
+use super::apply::{apply, fresh, taken_name};
 use super::sim::{Calls, start};
 
 /// By volume id.
@@ -55,16 +55,32 @@ impl ServersModel {
         ServersModel { railway, calls, began, contents, max_connections, silent, adopted, admitted }
     }
 
-    /// The volume of the running instance called `name`, in whichever project.
+    /// The volume of the running instance called `name`, in whichever project; a sleeping one counts, because whoever
+    /// comes is let wait. It goes on sleeping until [`ServersModel::wake`].
     fn volume(&self, name: &InstanceName) -> Option<String> {
-        let now: chrono::DateTime<Utc> = start() + TimeDelta::from_std(self.began.elapsed()).expect("short");
+        self.at(name, |world, at, _| {
+            let volume = world.volumes_at(&at.environment, Some(&at.service)).first().map(|id| (*id).to_owned());
+            let asleep = world.instance(at).is_ok_and(|instance| {
+                instance.deployments.iter().any(|one| one.status == Status::Sleeping && !one.stopped)
+            });
+            volume.filter(|_| asleep || world.is_listening(at))
+        })?
+    }
+
+    fn at<T>(&self, name: &InstanceName, look: impl FnOnce(&mut World, &At, DateTime<Utc>) -> T) -> Option<T> {
+        let now = start() + TimeDelta::from_std(self.began.elapsed()).expect("short");
         let mut railway = self.railway.lock().expect("one thread");
-        let world = railway.world(now);
+        railway.world(now);
+        let world = railway.world_mut();
         let service = world.services.values().find(|s| s.name == name.as_str() && s.deleted_at.is_none())?;
         let environment = world.environments_of(&service.project).first()?.id.clone();
-        let at = At { environment: environment.clone(), service: service.id.clone() };
-        let volume = world.volumes_at(&environment, Some(&service.id)).first().map(|id| (*id).to_owned());
-        volume.filter(|_| world.is_listening(&at))
+        let at = At { environment, service: service.id.clone() };
+        Some(look(world, &at, now))
+    }
+
+    pub fn wake(&self, name: &str) {
+        let name = InstanceName::parse(name).expect("valid");
+        self.at(&name, |world, at, now| world.wake(at, now)).expect("there");
     }
 
     pub fn with<T>(&self, name: &str, look: impl FnOnce(&mut ServerLive) -> T) -> T {
@@ -132,6 +148,26 @@ impl Servers for ServersModel {
             }
             let volume = self.volume(name).ok_or_else(|| gone(name))?;
             Ok(self.contents.borrow_mut().entry(volume).or_insert_with(|| fresh(self.max_connections.get())).clone())
+        };
+        self.calls.call(look).await
+    }
+
+    async fn look_before_rename(
+        &self,
+        name: &InstanceName,
+        _at: &Address,
+        rename: &Change,
+    ) -> Result<(), ServerFailure> {
+        let look = || {
+            let volume = self.volume(name).ok_or_else(|| gone(name))?;
+            match taken_name(&self.contents.borrow()[&volume], rename) {
+                Some(what) => Err(ServerFailure {
+                    code: ogelnates::postgres::Code::Taken.into(),
+                    message: format!("{what} is there already"),
+                    help: "drop it".into(),
+                }),
+                None => Ok(()),
+            }
         };
         self.calls.call(look).await
     }
