@@ -16,7 +16,7 @@ pub fn annotations(plan: &Plan) -> Vec<Annotation> {
         place: None,
         title: format!("{}: too many removals at once", crate::plan::Code::RemovalGuard),
         message: format!(
-            "this plan removes {} of {}; `safety.maxRemovals` allows {}",
+            "this plan removes, suspends or renames {} of {}; `safety.maxRemovals` allows {}",
             trip.removals,
             counted(trip.live, "tenant"),
             trip.allowed

@@ -80,7 +80,7 @@ codes! {
         "A pool has no room for another tenant. Raise `instances.max` or `tenantsPerInstance`, or place the tenant \
          elsewhere.";
     RemovalGuard = 2301, "too many removals at once",
-        "The plan removes more than `safety.maxRemovals` allows, so nothing at all is written. Check the manifests; if \
+        "The plan removes, suspends or renames more tenants than `safety.maxRemovals` allows, so nothing at all is written. Check the manifests; if \
          it is meant, raise `safety.maxRemovals` in the Fleet for this change.";
     NoObservation = 2401, "not an observation",
         "The file given with `--live` is not what `o7s observe` writes. Make it anew: o7s observe > live.json.";

@@ -1,7 +1,7 @@
 //! What leaves: tenants that say `state: absent`, and the guard against too many of them at once. A removed manifest
 //! removes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::Duration;
 
@@ -242,18 +242,33 @@ pub(super) fn list_retained(draft: &mut Draft<'_>, remembered: &BTreeMap<TenantI
     }
 }
 
-/// Counts the active routes that this plan retires.
+/// Counts the tenants that clients no longer reach by their name once this plan is done, and those that somebody lets go:
+/// each once, in the run that begins it. A drop was counted when its grace time began.
 pub(super) fn guard(draft: &mut Draft<'_>) {
-    let live = &draft.live.control.routes;
-    let active = live.values().filter(|route| route.state == RouteState::Active).count();
-    let is_active = |tenant: &TenantId| live.get(tenant).is_some_and(|have| have.state == RouteState::Active);
-    let removed = draft.plan.actions.iter().filter(|action| match &action.step {
-        Step::Route { route } => route.state == RouteState::Retired && is_active(&route.tenant),
-        Step::Forget { tenant, why: Forgotten::Detached } => is_active(tenant),
-        _ => false,
-    });
+    let control = &draft.live.control;
+    let is_active =
+        |tenant: &TenantId| control.routes.get(tenant).is_some_and(|have| have.state == RouteState::Active);
+    let is_new = |former: &TenantId| control.renames.get(former).is_none_or(|rename| rename.done);
+    let removed: BTreeSet<&TenantId> = draft
+        .plan
+        .actions
+        .iter()
+        .filter_map(|action| match &action.step {
+            Step::Route { route } => {
+                Some(&route.tenant).filter(|name| route.state != RouteState::Active && is_active(name))
+            }
+            Step::Forget { tenant, why: Forgotten::Detached } => Some(tenant),
+            Step::Tenant(step) => match (&step.former, &step.deletion) {
+                (Some(former), _) => Some(former).filter(|former| is_new(former)),
+                (None, Some(intent)) => Some(&intent.tenant),
+                (None, None) => None,
+            },
+            _ => None,
+        })
+        .collect();
+    let active = control.routes.keys().filter(|name| is_active(name) || removed.contains(name)).count();
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-    let (removals, live) = (count(removed.count()), count(active));
+    let (removals, live) = (count(removed.len()), count(active.max(removed.len())));
     let allowed = match draft.desired.fleet.safety.max_removals {
         RemovalGuard::Count(count) => count,
         // One of nine is above 10 %, yet nobody means that a small fleet can never remove anything.

@@ -70,7 +70,7 @@ pub fn render_body(plan: &Plan, verbose: bool) -> String {
 pub(super) fn guard_text(GuardTrip { removals, live, allowed }: &GuardTrip) -> String {
     let code = Code::RemovalGuard;
     format!(
-        "refused: this plan removes {removals} of {}; `safety.maxRemovals` allows {allowed} [{code}]\n    \
+        "refused: this plan removes, suspends or renames {removals} of {}; `safety.maxRemovals` allows {allowed} [{code}]\n    \
          next: check the manifests; if it is meant, raise `safety.maxRemovals` in the Fleet for this change\n",
         counted(*live, "tenant")
     )

@@ -138,23 +138,6 @@ fn release(server: &mut ServerLive, tenant: &TenantId, database: &str) {
     roles.filter(|role| is_of(role, tenant)).for_each(|role| (role.mark, role.password_ours) = (None, false));
 }
 
-/// What has a name already that `rename` would give, as long as anything has a former one.
-pub fn taken_name(server: &ServerLive, rename: &Change) -> Option<String> {
-    let Change::RenameTenant { from, to, database, to_database, roles, .. } = rename else { return None };
-    let marks = server.roles.values().filter(|role| is_of(role, from)).filter_map(|role| role.mark.as_ref());
-    let moves = database != to_database && server.databases.contains_key(database);
-    let mut names: Vec<String> = marks.map(|mark| role_name(to, mark.role.as_ref())).collect();
-    if names.is_empty() && !moves {
-        return None;
-    }
-    if moves && server.databases.contains_key(to_database) {
-        return Some(format!("database {to_database}"));
-    }
-    names.push(role_name(to, None));
-    names.extend(roles.iter().map(|role| role_name(to, Some(role))));
-    names.into_iter().find(|name| server.roles.contains_key(name)).map(|name| format!("role {name}"))
-}
-
 /// All of it or nothing, and nothing the second time.
 fn rename(
     server: &mut ServerLive,

@@ -160,3 +160,58 @@ fn a_detached_tenant_is_forgotten_and_goes_on_working() {
         assert_eq!(done.plan.guard.map(|trip| trip.removals), Some(2), "to unroute is to remove");
     });
 }
+
+/// Whatever takes two of three tenants from their clients, or lets two go that had none, stops the run; one may go.
+#[test]
+fn the_removal_guard_counts_every_way_to_lose_a_tenant() {
+    simulate(async || {
+        let text = fleet_text(&NAMES);
+        let generous = |text: &str| text.replace("plan: pro }", "plan: pro }\n  safety: { maxRemovals: 3 }");
+        let each = |text: &str, more: &str| with(&with(text, "acme", more), "beta", more);
+        let (suspended, retired) = ("suspended: true", "state: absent");
+        let (deleted, detached) =
+            ("state: absent\n  deletionPolicy: delete", "state: absent\n  deletionPolicy: detach");
+        let renamed = |text: &str, names: &[&str]| {
+            names.iter().fold(text.to_owned(), |text, name| {
+                text.replace(&format!("name: {name} }}"), &format!("name: {name}2, renamedFrom: {name} }}"))
+            })
+        };
+        let served = settled(&text).await;
+        let out_of_service = async |more| {
+            let sim = settled(&text).await;
+            settle(&sim, &manifest(&generous(&each(&text, more))), more).await;
+            sim
+        };
+        let trips = async |sim: &Sim, text: &str| {
+            let desired = manifest(text);
+            let consent = Consent {
+                deletions: desired.tenants.keys().map(|name| (name.clone(), sim.now().date_naive())).collect(),
+                ..Consent::default()
+            };
+            let plan = ogelnates::plan::plan(&desired, &sim.observe().await, &consent);
+            assert_eq!(plan.guard.is_some(), plan.removals.removals > plan.removals.allowed, "{:?}", plan.removals);
+            (plan.removals.removals, plan.guard.is_some())
+        };
+        for more in [suspended, retired, deleted, detached] {
+            assert_eq!(trips(&served, &each(&text, more)).await, (2, true), "{more}");
+            assert_eq!(trips(&served, &with(&text, "acme", more)).await, (1, false), "{more}");
+        }
+        assert_eq!(trips(&served, &renamed(&text, &["acme", "beta"])).await, (2, true));
+        assert_eq!(trips(&served, &renamed(&text, &["acme"])).await, (1, false));
+        for sim in [&out_of_service(suspended).await, &out_of_service(retired).await] {
+            for more in [deleted, detached] {
+                assert_eq!(trips(sim, &each(&text, more)).await, (2, true), "{more}");
+            }
+            assert_eq!(trips(sim, &renamed(&each(&text, suspended), &["acme", "beta"])).await, (2, true));
+            // Back to service is no loss.
+            assert_eq!(trips(sim, &text).await, (0, false));
+        }
+        // What was begun within one limit may be finished within another.
+        let both = renamed(&text, &["acme", "beta"]);
+        served.kill_at(Kill::After(4 + 2 + 2));
+        assert!(matches!(served.reconcile(&manifest(&generous(&both))).await, Ended::Killed));
+        served.quiet();
+        let begun = served.control.rows.borrow().live.renames.values().filter(|rename| !rename.done).count();
+        assert_eq!((begun, trips(&served, &both).await), (2, (0, false)));
+    });
+}

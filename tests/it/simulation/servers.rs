@@ -10,11 +10,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use ogelnates::local::InProcess;
 use ogelnates::local::world::{At, Status, World};
 use ogelnates::operator::{ServerFailure, Servers};
-use ogelnates::plan::{DatabaseChange as Change, ServerLive};
+use ogelnates::plan::{DatabaseChange as Change, ServerLive, role_name};
 use ogelnates::tenancy::{Address, InstanceName, Secret};
 use tokio::time::Instant;
 
-use super::apply::{apply, fresh, taken_name};
+use super::apply::{apply, fresh};
 use super::sim::{Calls, start};
 
 /// By volume id.
@@ -108,6 +108,23 @@ fn gone(name: &InstanceName) -> ServerFailure {
         message: format!("{name} does not listen"),
         help: "wait".into(),
     }
+}
+
+/// What has a name already that `rename` would give, as long as anything has a former one.
+fn taken_name(server: &ServerLive, rename: &Change) -> Option<String> {
+    let Change::RenameTenant { from, to, database, to_database, roles, .. } = rename else { return None };
+    let marks = server.roles.values().filter_map(|role| role.mark.as_ref()).filter(|mark| mark.tenant == *from);
+    let moves = database != to_database && server.databases.contains_key(database);
+    let mut names: Vec<String> = marks.map(|mark| role_name(to, mark.role.as_ref())).collect();
+    if names.is_empty() && !moves {
+        return None;
+    }
+    if moves && server.databases.contains_key(to_database) {
+        return Some(format!("database {to_database}"));
+    }
+    names.push(role_name(to, None));
+    names.extend(roles.iter().map(|role| role_name(to, Some(role))));
+    names.into_iter().find(|name| server.roles.contains_key(name)).map(|name| format!("role {name}"))
 }
 
 impl Servers for ServersModel {
