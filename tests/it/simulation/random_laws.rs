@@ -50,7 +50,8 @@ pub fn desired(wishes: &[Wish]) -> Desired {
 }
 
 pub fn wishes_text(wishes: &[Wish]) -> String {
-    let mut text = fleet_text(&[]);
+    // Any number of them may be suspended at once.
+    let mut text = fleet_text(&[]).replace("plan: pro }", "plan: pro }\n  safety: { maxRemovals: 10000 }");
     for Wish { name, connections, generation, suspended, timeout, roles } in wishes {
         let timeout = timeout.map(|s| format!(", statementTimeout: {s}s")).unwrap_or_default();
         let roles: Vec<String> =
