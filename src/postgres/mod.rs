@@ -4,7 +4,7 @@
 //! Never touches a role or database without our mark, never sends a password as text (only SCRAM verifiers), and holds
 //! all SQL of the tenants' side.
 //! Read: server (a connection), observe, script, adopt and removal (what each change means in SQL, behind the guards of guard),
-//! change (how they are sent), many, then ident.
+//! change (how they are sent), many, role_login (for routers), then ident.
 
 mod adopt;
 mod change;
@@ -17,6 +17,7 @@ mod measure;
 mod observe;
 mod removal;
 mod rename;
+mod role_login;
 mod script;
 mod server;
 
@@ -24,5 +25,6 @@ pub use code::Code;
 pub use error::Error;
 pub use many::{Many, change_many};
 pub use measure::DatabaseUse;
+pub use role_login::{ROLES_MAX, RoleLogin, role_logins};
 pub use script::Maker;
 pub use server::{ADMIN_ROLE, SUPERUSER, Server};

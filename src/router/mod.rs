@@ -6,9 +6,10 @@
 //! connections are opened on the async side too, and handed over in the same way.
 //!
 //! Never: parses a body it merely forwards, wakes an instance without a client, or reads SQL as more than words.
-//! Read: table, handover, protocol, open, worker.
+//! Read: table, handover, protocol, open, look_up, worker.
 
 pub mod handover;
+pub mod look_up;
 pub mod open;
 pub mod protocol;
 pub mod table;

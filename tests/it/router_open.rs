@@ -11,6 +11,7 @@ use std::time::Duration;
 use ogelnates::local::Cluster;
 use ogelnates::manifest::Pooling;
 use ogelnates::router::handover::{OpenError, Proof, Server};
+use ogelnates::router::look_up::{Administrators, Found, RoleLookUp};
 use ogelnates::router::open::{OpenConfig, Opener, Request};
 use ogelnates::router::table::{Encryption, Entry, Roles, State};
 use ogelnates::tenancy::{Address, ScramKeys, Secret, Verifier};
@@ -254,4 +255,95 @@ async fn row_122_a_promoted_standby_takes_the_connections_within_two_seconds() {
     assert_eq!(again.address, at(second));
     drop((opened, again));
     standby.stop().await.expect("stopped");
+}
+
+fn administrator(shared: &Secret) -> Administrators {
+    let proof = Proof::Password(shared.clone());
+    // The first is refused, as `postgres` is on an adopted instance.
+    Arc::new(move |_| vec![("o7s_nobody".into(), password("wrong")), ("postgres".into(), proof.clone())])
+}
+
+#[tokio::test]
+async fn row_31_a_password_of_the_instance_is_looked_up_and_a_new_one_known_within_a_second() {
+    let shared = server().await;
+    let (role, mut admin) = (shared.fresh_database().await, shared.connect("postgres").await);
+    execute(&mut admin, &format!("CREATE ROLE {role} SUPERUSER LOGIN PASSWORD 'first'")).await;
+    let asked = request(vec![at(shared.port)], &role, Proof::Trust);
+    let look_up = RoleLookUp::new(Arc::new(opener()), administrator(&shared.password), asked.budget);
+    let fits = |found: Found, password: &str| {
+        let Found::Verifier(verifier) = found else { return false };
+        Verifier::from_password(&Secret::new(password), &verifier.salt) == verifier
+    };
+    assert!(fits(look_up.find(&asked.entry, &role).await.expect("read"), "first"), "a superuser too");
+    assert_eq!(look_up.find(&asked.entry, "no such role").await, Ok(Found::Nobody));
+
+    let count = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_authid%' AND pid <> pg_backend_pid()";
+    for _ in 0..50 {
+        look_up.find(&asked.entry, "invented").await.expect("known");
+    }
+    eventually("no session stays", async || {
+        let (open,): (i64,) = sqlx::query_as(count).fetch_one(&mut admin).await.expect("asked");
+        (open == 0).then_some(())
+    })
+    .await;
+
+    execute(&mut admin, &format!("ALTER ROLE {role} PASSWORD 'second'")).await;
+    let started = Instant::now();
+    eventually("the new password is known", async || {
+        fits(look_up.find(&asked.entry, &role).await.expect("read"), "second").then_some(())
+    })
+    .await;
+    assert!(started.elapsed() < Duration::from_millis(1500), "{:?}", started.elapsed());
+
+    // Row 29, and row 26.
+    execute(&mut admin, &format!("ALTER ROLE {role} VALID UNTIL '2020-01-01'")).await;
+    let becomes = async |expected: Found| {
+        eventually("it is noticed", async || {
+            (look_up.find(&asked.entry, &role).await.as_ref() == Ok(&expected)).then_some(())
+        })
+        .await;
+    };
+    becomes(Found::Nobody).await;
+    let md5 = format!("SET password_encryption = md5; ALTER ROLE {role} VALID UNTIL 'infinity' PASSWORD 'old'");
+    execute(&mut admin, &md5).await;
+    becomes(Found::Md5).await;
+    execute(&mut admin, &format!("DROP ROLE {role}")).await;
+}
+
+#[tokio::test]
+async fn row_34_nothing_a_hostile_search_path_names_is_used_to_look_up() {
+    let shared = server().await;
+    let (role, mut admin) = (shared.fresh_database().await, shared.connect("postgres").await);
+    let evil = format!(
+        "CREATE ROLE {role} SUPERUSER LOGIN PASSWORD 'x'; CREATE SCHEMA {role};
+         CREATE FUNCTION {role}.now() RETURNS timestamptz LANGUAGE sql AS $$ SELECT 'infinity'::timestamptz $$;
+         ALTER ROLE {role} SET search_path = {role}, pg_catalog"
+    );
+    execute(&mut admin, &evil).await;
+    let asked = request(vec![at(shared.port)], &role, Proof::Trust);
+    let itself: Administrators = {
+        let role = asked.role.clone();
+        Arc::new(move |_| vec![(role.clone(), password("x"))])
+    };
+    execute(&mut admin, &format!("ALTER ROLE {role} VALID UNTIL '2999-01-01'")).await;
+    let look_up = RoleLookUp::new(Arc::new(opener()), itself, asked.budget);
+    let found = look_up.find(&asked.entry, &role).await;
+    assert!(matches!(found, Ok(Found::Verifier(_))), "its `now` would say that the time is over: {found:?}");
+    execute(&mut admin, &format!("DROP SCHEMA {role} CASCADE; DROP ROLE {role}")).await;
+}
+
+#[tokio::test]
+async fn many_logins_at_once_make_one_reading() {
+    let shared = server().await;
+    let asked = request(vec![at(shared.port)], "postgres", Proof::Trust);
+    let calls = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let (counted, proof) = (Arc::clone(&calls), Proof::Password(shared.password.clone()));
+    let administrators: Administrators = Arc::new(move |_| {
+        counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        vec![("postgres".into(), proof.clone())]
+    });
+    let look_up = RoleLookUp::new(Arc::new(opener()), administrators, asked.budget);
+    let found = futures_util::future::join_all((0..100).map(|_| look_up.find(&asked.entry, "postgres"))).await;
+    assert!(found.iter().all(|found| matches!(found, Ok(Found::Verifier(_)))));
+    assert_eq!(calls.load(std::sync::atomic::Ordering::SeqCst), 1);
 }

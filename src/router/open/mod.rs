@@ -311,3 +311,5 @@ fn nonce() -> String {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(super) use tests::entry as test_entry;

@@ -20,10 +20,11 @@ fn address(at: SocketAddr) -> Address {
     Address { host: at.ip().to_string(), port: at.port() }
 }
 
-fn request(endpoints: Vec<Address>, budget: Duration) -> Request {
-    let entry = Entry {
+/// A route of tenant `acme`, unencrypted.
+pub fn entry(instance: &str, endpoints: Vec<Address>) -> Entry {
+    Entry {
         tenant: "acme".into(),
-        instance: "pg-a".into(),
+        instance: instance.into(),
         database: "acme".into(),
         endpoints,
         encryption: Encryption::Disabled,
@@ -34,8 +35,12 @@ fn request(endpoints: Vec<Address>, budget: Duration) -> Request {
         tier: "pro".into(),
         upgrade: None,
         version: 1,
-    };
-    Request { entry: Arc::new(entry), role: "acme".into(), proof: Proof::Trust, settings: Vec::new(), budget }
+    }
+}
+
+fn request(endpoints: Vec<Address>, budget: Duration) -> Request {
+    let entry = Arc::new(entry("pg-a", endpoints));
+    Request { entry, role: "acme".into(), proof: Proof::Trust, settings: Vec::new(), budget }
 }
 
 fn opener() -> Opener {

@@ -260,7 +260,7 @@ fn password_message(body: &[u8]) -> Vec<u8> {
 }
 
 /// Postgres' own words as they are; a body that has no SQLSTATE, or is cut, is made into one that drivers can read.
-fn refused(body: Vec<u8>) -> OpenError {
+pub fn refused(body: Vec<u8>) -> OpenError {
     let field = |tag: u8| {
         let mut fields = body.split(|&byte| byte == 0);
         fields.find_map(|field| field.split_first().filter(|(first, _)| **first == tag).map(|(_, text)| text))
