@@ -13,6 +13,11 @@ use crate::tenancy::{Credential, InstanceName, OWNER_VARIABLE, RouteState, Tenan
 pub fn check(plan: &Plan, desired: &Desired, live: &Live) -> Vec<String> {
     let mut found = Vec::new();
     let mut addresses = BTreeSet::new();
+    let routed = |step: &Step| match step {
+        Step::Route { route } | Step::Rename { route, .. } => Some(route.tenant.clone()),
+        _ => None,
+    };
+    let routed: BTreeSet<TenantId> = plan.actions.iter().filter_map(|action| routed(&action.step)).collect();
     for action in &plan.actions {
         if !addresses.insert(&action.address) {
             found.push(format!("{} is changed twice", action.address));
@@ -34,6 +39,12 @@ pub fn check(plan: &Plan, desired: &Desired, live: &Live) -> Vec<String> {
             Step::Forget { tenant, why } => forgets_too_early(desired, live, tenant, *why),
             Step::CancelRename { .. } => None,
         };
+        if let Step::Rename { former, .. } = &action.step
+            && routed.contains(former)
+        {
+            // Both are one statement, which must not have to choose.
+            found.push(format!("{}: would write and remove the route of {former}", action.address));
+        }
         let bad = bad.or_else(|| touches_held(desired, live, &action.step));
         found.extend(bad.map(|text| format!("{}: {text}", action.address)));
     }

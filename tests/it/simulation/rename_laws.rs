@@ -319,3 +319,20 @@ fn a_refused_rename_that_was_begun_is_undone() {
         settle(&sim, &manifest(&after), "free").await;
     });
 }
+
+#[test]
+fn a_plan_that_writes_and_removes_one_route_is_refused_by_the_second_opinion() {
+    simulate(async || {
+        let sim = settled(&before()).await;
+        let (desired, live) = (manifest(&renamed(&before(), "acme", "acme2")), sim.observe().await);
+        let mut plan = ogelnates::plan::plan(&desired, &live, &Consent::default());
+        assert!(ogelnates::plan::check(&plan, &desired, &live).is_empty());
+        for action in &mut plan.actions {
+            if let ogelnates::plan::Step::Rename { former, route } = &mut action.step {
+                *former = route.tenant.clone();
+            }
+        }
+        let found = ogelnates::plan::check(&plan, &desired, &live);
+        assert_eq!(found, ["route/acme2: would write and remove the route of acme2"]);
+    });
+}
