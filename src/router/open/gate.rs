@@ -1,9 +1,10 @@
 //! Who may connect to an instance now: a few at a time while it answers, one at a time while it does not.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout_at};
 
 use super::{OpenError, brief};
@@ -13,9 +14,14 @@ use crate::tenancy::Address;
 const HOPELESS_WAIT: Duration = Duration::from_secs(2);
 /// After this long without an attempt the instance is taken to be asleep rather than broken.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(60);
+/// Those nobody waits in go when there are this many.
+const SHARES_MAX: usize = 256;
 
 pub(super) struct Gate {
     connects: Semaphore,
+    /// Of those, the most that one tenant has.
+    share: usize,
+    shares: Mutex<HashMap<Arc<str>, Arc<Semaphore>>>,
     probe: Semaphore,
     health: Mutex<Health>,
 }
@@ -36,32 +42,53 @@ struct Down {
 }
 
 /// Held while one connects.
+#[expect(dead_code, reason = "held, not read")]
 pub(super) enum Leave<'a> {
-    Among(#[expect(dead_code, reason = "held, not read")] SemaphorePermit<'a>),
-    Alone(#[expect(dead_code, reason = "held, not read")] SemaphorePermit<'a>),
+    Among(OwnedSemaphorePermit, SemaphorePermit<'a>),
+    Alone(SemaphorePermit<'a>),
 }
 
 impl Gate {
     pub fn new(in_flight: usize) -> Gate {
-        Gate { connects: Semaphore::new(in_flight), probe: Semaphore::new(1), health: Mutex::default() }
+        Gate {
+            connects: Semaphore::new(in_flight),
+            share: in_flight.div_ceil(2),
+            shares: Mutex::default(),
+            probe: Semaphore::new(1),
+            health: Mutex::default(),
+        }
     }
 
     /// Waits for a turn, in the order asked. While the instance does not answer, those behind the one that tries learn
     /// with it that it does again.
-    pub async fn enter(&self, deadline: Instant) -> Result<Leave<'_>, OpenError> {
+    pub async fn enter(&self, tenant: &Arc<str>, deadline: Instant) -> Result<Leave<'_>, OpenError> {
         loop {
-            let (queue, until) = match &self.health().down {
-                None => (&self.connects, deadline),
-                Some(down) => (&self.probe, down.patience(deadline)),
-            };
-            let Ok(Ok(permit)) = timeout_at(until, queue.acquire()).await else { return Err(self.full()) };
-            match (self.health().down.is_some(), std::ptr::eq(queue, &self.probe)) {
-                (false, false) => return Ok(Leave::Among(permit)),
-                (true, true) => return Ok(Leave::Alone(permit)),
-                // It changed while we waited: the other queue is the right one.
-                _ => {}
+            let until = self.health().down.as_ref().map(|down| down.patience(deadline));
+            // Whatever changed while we waited makes the other queue the right one.
+            if let Some(until) = until {
+                let Ok(Ok(turn)) = timeout_at(until, self.probe.acquire()).await else { return Err(self.full()) };
+                if self.health().down.is_some() {
+                    return Ok(Leave::Alone(turn));
+                }
+            } else {
+                let turn = async {
+                    Some((self.share(tenant).acquire_owned().await.ok()?, self.connects.acquire().await.ok()?))
+                };
+                let Ok(Some((share, turn))) = timeout_at(deadline, turn).await else { return Err(self.full()) };
+                if self.health().down.is_none() {
+                    return Ok(Leave::Among(share, turn));
+                }
             }
         }
+    }
+
+    /// A database that takes logins and lets none finish (somebody holds a lock on it) takes half of the turns, not all.
+    fn share(&self, tenant: &Arc<str>) -> Arc<Semaphore> {
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        if shares.len() >= SHARES_MAX && !shares.contains_key(tenant) {
+            shares.retain(|_, share| Arc::strong_count(share) > 1);
+        }
+        Arc::clone(shares.entry(Arc::clone(tenant)).or_insert_with(|| Arc::new(Semaphore::new(self.share))))
     }
 
     /// Says whether this is news.

@@ -9,6 +9,7 @@ mod dial;
 mod gate;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -137,17 +138,17 @@ impl Opener {
     pub(super) async fn reach(&self, request: &Request) -> Result<Reached, OpenError> {
         let entry = &request.entry;
         let (gate, deadline) = (self.gate(&entry.instance), Instant::now() + request.budget);
-        let mut leave = gate.enter(deadline).await?;
+        let mut leave = gate.enter(&entry.tenant, deadline).await?;
         let mut pause = PAUSE.0;
         loop {
             let attempt = timeout_at(deadline, self.round(request, &gate)).await;
             let error = match attempt {
-                Ok(Err(error)) if passes_by_itself(&error) => error,
+                Ok(Err(Failure { error, again: true })) => error,
                 Ok(answered) => {
                     if gate.answered() {
                         info!(instance = %entry.instance, "the instance answers again");
                     }
-                    return answered;
+                    return answered.map_err(|failure| failure.error);
                 }
                 Err(_late) => OpenError::Unreachable { detail: format!("no answer within {:?}", request.budget) },
             };
@@ -159,9 +160,9 @@ impl Opener {
                 return Err(error);
             }
             // The one that tries alone keeps its turn while it pauses, so that those who wait do not try at once.
-            if matches!(leave, Leave::Among(_)) {
+            if matches!(leave, Leave::Among(..)) {
                 drop(leave);
-                leave = gate.enter(deadline).await?;
+                leave = gate.enter(&entry.tenant, deadline).await?;
             }
             sleep(pause).await;
             pause = (pause * 2).min(PAUSE.1);
@@ -169,7 +170,7 @@ impl Opener {
     }
 
     /// One attempt at every endpoint that may be the writable one.
-    async fn round(&self, request: &Request, gate: &Gate) -> Result<Reached, OpenError> {
+    async fn round(&self, request: &Request, gate: &Gate) -> Result<Reached, Failure> {
         let mut others: Vec<&Address> = request.entry.endpoints.iter().collect();
         if let [only] = others[..] {
             return self.attempt(request, only).await;
@@ -199,10 +200,10 @@ impl Opener {
                     details.push(format!("{address} is a standby"));
                     reached.stream.end().await;
                 }
-                Ok(Some((address, Err(error)))) => {
-                    details.push(format!("{address}: {}", brief(&error)));
-                    if !passes_by_itself(&error) {
-                        refusal = Some(error);
+                Ok(Some((address, Err(failure)))) => {
+                    details.push(format!("{address}: {}", brief(&failure.error)));
+                    if !failure.again {
+                        refusal = Some(failure);
                     }
                 }
             }
@@ -210,26 +211,32 @@ impl Opener {
                 wait_until = wait_until.min(Instant::now() + HEAD_START);
             }
         }
-        Err(refusal.unwrap_or_else(|| OpenError::Unreachable {
-            detail: format!("no endpoint is writable: {}", details.join("; ")),
-        }))
+        let none = || OpenError::Unreachable { detail: format!("no endpoint is writable: {}", details.join("; ")) };
+        Err(refusal.unwrap_or_else(|| none().into()))
     }
 
     async fn attempt_at<'a>(
         &self,
         request: &Request,
         address: &'a Address,
-    ) -> (&'a Address, Result<Reached, OpenError>) {
+    ) -> (&'a Address, Result<Reached, Failure>) {
         (address, self.attempt(request, address).await)
     }
 
-    async fn attempt(&self, request: &Request, address: &Address) -> Result<Reached, OpenError> {
-        let late =
-            |_| OpenError::Unreachable { detail: format!("{address}: no login within {:?}", self.config.login) };
-        timeout(self.config.login, self.log_in(request, address)).await.unwrap_or_else(|elapsed| Err(late(elapsed)))
+    async fn attempt(&self, request: &Request, address: &Address) -> Result<Reached, Failure> {
+        let heard = AtomicBool::new(false);
+        let logged_in = timeout(self.config.login, self.log_in(request, address, &heard)).await;
+        logged_in.map_or_else(
+            |_late| {
+                let detail = format!("{address}: no login within {:?}", self.config.login);
+                // One that has answered is there: what holds it concerns this database or role alone.
+                Err(Failure { error: OpenError::Unreachable { detail }, again: !heard.load(Relaxed) })
+            },
+            |outcome| outcome.map_err(Failure::from),
+        )
     }
 
-    async fn log_in(&self, request: &Request, address: &Address) -> Result<Reached, OpenError> {
+    async fn log_in(&self, request: &Request, address: &Address, heard: &AtomicBool) -> Result<Reached, OpenError> {
         let lost = |error: std::io::Error| unreachable(address, &error);
         let started = Instant::now();
         let mut stream = self.dialer.connect(address, request.entry.encryption).await?;
@@ -252,6 +259,7 @@ impl Opener {
                     if stream.read(&mut buffer).await.map_err(lost)? == 0 {
                         return Err(lost(std::io::ErrorKind::UnexpectedEof.into()));
                     }
+                    heard.store(true, Relaxed);
                     login.feed(&buffer);
                 }
                 Step::Send(bytes) => stream.write_all(&bytes).await.map_err(lost)?,
@@ -282,12 +290,21 @@ impl Opener {
     }
 }
 
-/// The instance is starting, stopping, asleep or on its way elsewhere.
-fn passes_by_itself(error: &OpenError) -> bool {
-    match error {
-        OpenError::Unreachable { .. } => true,
-        OpenError::Refused { code, .. } => matches!(code, b"57P01" | b"57P02" | b"57P03"),
-        OpenError::Unproven { .. } => false,
+/// Why an attempt came to nothing, and whether another may do better: the instance is starting, stopping, asleep or on its
+/// way elsewhere.
+struct Failure {
+    error: OpenError,
+    again: bool,
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Failure {
+        let again = match &error {
+            OpenError::Unreachable { .. } => true,
+            OpenError::Refused { code, .. } => matches!(code, b"57P01" | b"57P02" | b"57P03"),
+            OpenError::Unproven { .. } => false,
+        };
+        Failure { error, again }
     }
 }
 
