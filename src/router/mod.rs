@@ -13,3 +13,4 @@ pub mod look_up;
 pub mod open;
 pub mod protocol;
 pub mod table;
+pub mod worker;

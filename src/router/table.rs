@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::manifest::Pooling;
 use crate::tenancy::{Address, Credential, Secret, Upgrade};
@@ -62,8 +63,8 @@ pub enum Encryption {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     Active,
-    /// Clients stay, new transactions wait; `since_version` of the entry is what was asked for.
-    Paused,
+    /// Clients stay and new transactions wait. Those that run have `patience` to end by themselves.
+    Paused { patience: Duration },
     Suspended,
     Retired,
 }

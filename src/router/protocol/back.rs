@@ -1,0 +1,668 @@
+//! The server's side of a session: which replies are owed, to whom, and what the connection has become by them.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::frame::{BadLength, HEAD, INSPECT_MAX, Out, head, put, split_nul};
+use super::front::{Front, Shared};
+use super::settings::{Settings, Value};
+use super::sql::Effect;
+use super::statements::Statement;
+
+/// Statements a server connection keeps; the longest unused one goes.
+const PREPARED_MAX: usize = 512;
+
+/// A reply the router gives itself, in its turn among the server's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Local {
+    Parsed,
+    Closed,
+    /// With ReadyForQuery.
+    Deallocated,
+    DeallocatedAll,
+    Discarded,
+}
+
+impl Local {
+    pub(super) fn put(self, out: &mut Vec<u8>, status: u8) {
+        let tag: &[u8] = match self {
+            Local::Parsed => return put(out, b'1', |_| {}),
+            Local::Closed => return put(out, b'3', |_| {}),
+            Local::Deallocated => b"DEALLOCATE\0",
+            Local::DeallocatedAll => b"DEALLOCATE ALL\0",
+            Local::Discarded => b"DISCARD ALL\0",
+        };
+        put(out, b'C', |out| out.extend_from_slice(tag));
+        put(out, b'Z', |out| out.push(status));
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Query,
+    Call,
+    Sync,
+    /// Of a name of the client's own, or of none.
+    Parse,
+    /// Of a statement with this id; its name is the next of `names`.
+    ParseNamed(u64),
+    /// Of a name that is taken: it will fail.
+    ParseTwice,
+    Bind,
+    Describe,
+    Execute,
+    Close,
+    /// The client's CopyDone or CopyFail; owes nothing itself.
+    CopyEnd,
+    Local(Local),
+    /// The router's own; their replies are for nobody else.
+    OurQuery,
+    OurParse(u64),
+    OurClose,
+}
+
+#[derive(Debug)]
+pub struct Owed {
+    kind: Kind,
+    effects: Option<Box<VecDeque<Effect>>>,
+}
+
+impl Owed {
+    pub(super) fn plain(kind: Kind) -> Owed {
+        Owed { kind, effects: None }
+    }
+}
+
+/// How a transaction ended, as far as the last command tag tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Tag {
+    #[default]
+    Other,
+    Commit,
+    Rollback,
+}
+
+#[derive(Debug)]
+pub struct Back {
+    /// Bytes of the current message that are still to come, and whether they go to the client.
+    remaining: usize,
+    swallow: bool,
+    pub(super) owed: VecDeque<Owed>,
+    /// Names of the Parse messages under way, in order.
+    names: VecDeque<Box<[u8]>>,
+    /// The client's name of a statement, and the one in the server's complaint.
+    twice: Option<(Box<[u8]>, Box<[u8]>)>,
+    /// After an error the server ignores everything up to the next Sync.
+    pub(super) skipping: bool,
+    /// Messages of the extended protocol since the last Sync.
+    pub(super) segment: bool,
+    pub(super) in_copy: bool,
+    pub(super) flush_wanted: bool,
+    /// Of the last ReadyForQuery: `I`, `T` or `E`.
+    pub(super) status: u8,
+    tag: Tag,
+    failed: bool,
+    prepared: HashMap<u64, Prepared>,
+    turn: u64,
+    /// To be closed with the next message.
+    evicted: Vec<Box<[u8]>>,
+    pub(super) unnamed: Option<(u64, u32)>,
+    /// The client that had it before.
+    pub last_front: u64,
+    /// `None`: nobody knows.
+    pub settings: Option<Arc<Settings>>,
+    /// As last reported by ParameterStatus.
+    pub parameters: Vec<(Box<str>, Box<str>)>,
+}
+
+#[derive(Debug)]
+struct Prepared {
+    used: u64,
+    name: Box<[u8]>,
+}
+
+/// What a step over the server's bytes came upon.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    pub consumed: usize,
+    /// A ReadyForQuery for the client was passed on.
+    pub ready: bool,
+    /// The server connection reports that it ends: the body of its ErrorResponse.
+    pub fatal: Option<Vec<u8>>,
+    /// One of the router's own queries failed: the body of the ErrorResponse.
+    pub ours_failed: Option<Vec<u8>>,
+    pub errors: u32,
+}
+
+/// The server says what it cannot say here. Neither side can be trusted with the other any more.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Desync {
+    #[error(transparent)]
+    Length(#[from] BadLength),
+    #[error("the server sent an unexpected message of type {0:?}")]
+    Unexpected(char),
+}
+
+impl Back {
+    /// At rest after its first ReadyForQuery, with the server's defaults.
+    pub fn new(none: Arc<Settings>, parameters: &[(String, String)]) -> Back {
+        Back {
+            remaining: 0,
+            swallow: false,
+            owed: VecDeque::new(),
+            names: VecDeque::new(),
+            twice: None,
+            skipping: false,
+            segment: false,
+            in_copy: false,
+            flush_wanted: false,
+            status: b'I',
+            tag: Tag::Other,
+            failed: false,
+            prepared: HashMap::new(),
+            turn: 0,
+            evicted: Vec::new(),
+            unnamed: None,
+            last_front: 0,
+            settings: Some(none),
+            parameters: parameters.iter().map(|(a, b)| (a.as_str().into(), b.as_str().into())).collect(),
+        }
+    }
+
+    /// No transaction is open, nothing is owed, nothing unfinished: the one state in which it may change hands.
+    pub fn at_rest(&self) -> bool {
+        self.owed.is_empty() && self.status == b'I' && !self.segment && !self.skipping && self.remaining == 0
+    }
+
+    pub fn owes(&self) -> bool {
+        !self.owed.is_empty()
+    }
+
+    /// A ReadyForQuery is among what is owed: the client has ended its request.
+    pub fn owes_ready(&self) -> bool {
+        self.owed.iter().any(|owed| matches!(owed.kind, Kind::Query | Kind::Call | Kind::Sync))
+    }
+
+    pub fn in_transaction(&self) -> bool {
+        self.status != b'I'
+    }
+
+    /// Only a Sync is missing for it to come to rest.
+    pub fn wants_sync(&self) -> bool {
+        self.segment || self.skipping
+    }
+
+    pub(super) fn owe(&mut self, kind: Kind) {
+        match kind {
+            Kind::Parse | Kind::ParseNamed(_) | Kind::ParseTwice | Kind::Bind | Kind::Describe | Kind::Execute
+            | Kind::Close => self.segment = true,
+            Kind::Local(Local::Parsed | Local::Closed) => self.segment = true,
+            _ => {}
+        }
+        if !self.skipping || kind == Kind::Sync {
+            self.owed.push_back(Owed::plain(kind));
+        }
+    }
+
+    pub(super) fn owed_with(&mut self, kind: Kind, effects: Vec<Effect>) {
+        self.owe(kind);
+        if !effects.is_empty()
+            && !self.skipping
+            && let Some(last) = self.owed.back_mut()
+        {
+            last.effects = Some(Box::new(effects.into()));
+        }
+    }
+
+    pub(super) fn owe_named(&mut self, kind: Kind, name: &[u8]) {
+        self.owe(kind);
+        if !self.skipping {
+            self.names.push_back(name.into());
+        }
+    }
+
+    pub(super) fn owe_twice(&mut self, name: &[u8], servers: &[u8]) {
+        self.owe(Kind::ParseTwice);
+        self.twice = Some((name.into(), servers.into()));
+    }
+
+    /// Notes that the statement is used; answers whether the server must be told its text first.
+    pub(super) fn prepare(&mut self, statement: &Statement) -> bool {
+        self.turn += 1;
+        let used = self.turn;
+        if let Some(known) = self.prepared.get_mut(&statement.id) {
+            known.used = used;
+            return false;
+        }
+        if self.prepared.len() >= PREPARED_MAX
+            && let Some((&id, _)) = self.prepared.iter().min_by_key(|(_, prepared)| prepared.used)
+            && let Some(oldest) = self.prepared.remove(&id)
+        {
+            self.evicted.push(oldest.name);
+        }
+        self.prepared.insert(statement.id, Prepared { used, name: statement.name.clone() });
+        true
+    }
+
+    /// Messages that close what was pushed out, to be sent before anything else of a segment.
+    pub fn put_evicted(&mut self, out: &mut Vec<u8>) {
+        for name in std::mem::take(&mut self.evicted) {
+            put(out, b'C', |out| {
+                out.push(b'S');
+                out.extend_from_slice(&name);
+                out.push(0);
+            });
+            self.owe(Kind::OurClose);
+        }
+    }
+
+    /// One of the router's own: whatever it answers is swallowed.
+    pub fn put_our_query(&mut self, text: &str, out: &mut Vec<u8>) {
+        put(out, b'Q', |out| {
+            out.extend_from_slice(text.as_bytes());
+            out.push(0);
+        });
+        self.unnamed = None;
+        self.owe(Kind::OurQuery);
+    }
+
+    /// Ends the open segment of a client that is gone.
+    pub fn put_sync(&mut self, out: &mut Vec<u8>) {
+        put(out, b'S', |_| {});
+        self.owe(Kind::Sync);
+        self.skipping = false;
+        self.segment = false;
+    }
+
+    /// Ends the COPY of a client that is gone.
+    pub fn put_copy_fail(&mut self, out: &mut Vec<u8>) {
+        if self.in_copy {
+            put(out, b'f', |out| out.extend_from_slice(b"the client is gone\0"));
+            self.in_copy = false;
+            self.owe(Kind::CopyEnd);
+        }
+    }
+
+    /// DISCARD ALL has run.
+    pub fn forget_all(&mut self, none: Arc<Settings>) {
+        self.prepared.clear();
+        self.evicted.clear();
+        self.unnamed = None;
+        self.settings = Some(none);
+    }
+
+    fn head_kind(&self) -> Option<Kind> {
+        self.owed.front().map(|owed| owed.kind)
+    }
+
+    fn pop(&mut self) -> Option<Owed> {
+        self.owed.pop_front()
+    }
+
+    /// Gives the replies that are due from the router itself.
+    fn give_locals(&mut self, out: &mut Out) {
+        while let Some(Kind::Local(local)) = self.head_kind() {
+            self.pop();
+            if local == Local::Parsed {
+                self.names.pop_front();
+            }
+            let status = self.status;
+            out.make(|out| local.put(out, status));
+        }
+        while self.head_kind() == Some(Kind::CopyEnd) {
+            self.pop();
+        }
+    }
+
+    /// After a step over the client's bytes: replies nobody but the router will ever give, and that are waited for.
+    pub fn give_overdue(&mut self, out: &mut Out) {
+        if matches!(self.head_kind(), Some(Kind::CopyEnd)) {
+            self.give_locals(out);
+        }
+        let alone = self.owed.iter().all(|owed| matches!(owed.kind, Kind::Local(_)));
+        let ready = |owed: &Owed| !matches!(owed.kind, Kind::Local(Local::Parsed | Local::Closed));
+        if alone && (self.flush_wanted || self.owed.iter().any(ready)) {
+            self.give_locals(out);
+        }
+        self.flush_wanted = false;
+    }
+
+    /// The server ignores what was sent after the failed message, up to the next Sync.
+    fn skip(&mut self, front: &mut Option<&mut Front>) {
+        while let Some(kind) = self.head_kind() {
+            match kind {
+                Kind::Sync => return,
+                Kind::ParseNamed(_) | Kind::Local(Local::Parsed) => {
+                    if let Kind::ParseNamed(id) = kind {
+                        self.prepared.remove(&id);
+                    }
+                    if let (Some(name), Some(front)) = (self.names.pop_front(), front.as_deref_mut()) {
+                        front.never_parsed(&name);
+                    }
+                }
+                Kind::OurParse(id) => drop(self.prepared.remove(&id)),
+                Kind::Parse => self.unnamed = None,
+                _ => {}
+            }
+            self.pop();
+        }
+        self.skipping = true;
+    }
+
+    /// What goes to the client (none: it is gone, and all is swallowed), and what was learned from it.
+    pub fn take(
+        &mut self,
+        mut front: Option<&mut Front>,
+        shared: &mut Shared,
+        input: &[u8],
+        out: &mut Out,
+    ) -> Result<Told, Desync> {
+        let mut told = Told::default();
+        let mut at = 0;
+        loop {
+            if self.remaining > 0 {
+                let take = self.remaining.min(input.len() - at);
+                if !self.swallow {
+                    out.pass(at..at + take);
+                }
+                self.remaining -= take;
+                at += take;
+                if self.remaining > 0 {
+                    break;
+                }
+            }
+            if !self.owed.is_empty() {
+                self.give_locals(out);
+            }
+            let Some(head) = head(&input[at..])? else { break };
+            let ours = matches!(self.head_kind(), Some(Kind::OurQuery | Kind::OurParse(_) | Kind::OurClose));
+            let mut keep = front.is_some() && !ours;
+            match head.tag {
+                // By far the most: rows, and the data of a COPY.
+                b'D' | b'd' => {}
+                b'C' | b'E' | b'S' | b'Z' | b'N' if head.total <= INSPECT_MAX => {
+                    let Some(body) = input.get(at + HEAD..at + head.total) else { break };
+                    keep = self.read(head.tag, body, keep, &mut front, shared, &mut told, out)?;
+                }
+                tag => keep = self.count(tag, keep)?,
+            }
+            self.swallow = !keep;
+            self.remaining = head.total;
+        }
+        told.consumed = at;
+        Ok(told)
+    }
+
+    /// A message whose body tells something; answers whether it goes on to the client.
+    #[expect(clippy::too_many_arguments, reason = "one call, in the loop above")]
+    fn read(
+        &mut self,
+        tag: u8,
+        body: &[u8],
+        keep: bool,
+        front: &mut Option<&mut Front>,
+        shared: &mut Shared,
+        told: &mut Told,
+        out: &mut Out,
+    ) -> Result<bool, Desync> {
+        match tag {
+            b'C' => {
+                self.complete(body, front.as_deref_mut(), shared);
+                Ok(keep)
+            }
+            b'S' => {
+                self.note_parameter(body);
+                Ok(keep)
+            }
+            b'N' => Ok(keep),
+            b'E' => Ok(self.error(body, keep, front, told, out)),
+            _ => self.ready(body, keep, front.as_deref_mut(), shared, told),
+        }
+    }
+
+    fn note_parameter(&mut self, body: &[u8]) {
+        let Some((name, rest)) = split_nul(body) else { return };
+        let Some((value, _)) = split_nul(rest) else { return };
+        let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) else { return };
+        match self.parameters.iter_mut().find(|(known, _)| **known == *name) {
+            Some((_, known)) => *known = value.into(),
+            None => self.parameters.push((name.into(), value.into())),
+        }
+    }
+
+    /// CommandComplete.
+    fn complete(&mut self, tag: &[u8], front: Option<&mut Front>, shared: &mut Shared) {
+        match tag.first() {
+            Some(b'C') if tag == b"COMMIT\0" => self.tag = Tag::Commit,
+            Some(b'R') if tag == b"ROLLBACK\0" => self.tag = Tag::Rollback,
+            _ => self.tag = Tag::Other,
+        }
+        let Some(owed) = self.owed.front_mut() else { return };
+        let is_execute = owed.kind == Kind::Execute;
+        let due = owed.effects.as_mut().and_then(|effects| {
+            let answers = |effect: &Effect| match effect {
+                Effect::Set { .. } | Effect::SetLocal => tag == b"SET\0",
+                // `SET x TO DEFAULT` is one as well.
+                Effect::Reset { .. } => tag == b"RESET\0" || tag == b"SET\0",
+                Effect::ResetAll => tag == b"RESET\0",
+                Effect::DiscardAll => tag == b"DISCARD ALL\0",
+                _ => false,
+            };
+            effects.retain(|effect| {
+                !matches!(
+                    effect,
+                    Effect::Pin(_) | Effect::Sequences | Effect::Deallocate { .. } | Effect::DeallocateAll
+                )
+            });
+            effects.front().is_some_and(answers).then(|| effects.pop_front()).flatten()
+        });
+        if let (Some(effect), Some(front)) = (due, front) {
+            self.apply(effect, front, shared);
+        }
+        if is_execute {
+            self.pop();
+        }
+    }
+
+    fn apply(&mut self, effect: Effect, front: &mut Front, shared: &mut Shared) {
+        let none = shared.shelf.none();
+        if front.before.is_none() && !matches!(effect, Effect::SetLocal) {
+            front.before = Some(front.settings.clone());
+        }
+        let mut servers = |shelf: &mut super::settings::Shelf, name: &str, value: Option<Value>| {
+            self.settings = self.settings.take().map(|settings| shelf.with(&settings, name, value));
+        };
+        match effect {
+            Effect::Set { name, statement } => {
+                let value = Value::Statement(statement);
+                servers(&mut shared.shelf, &name, Some(value.clone()));
+                front.settings = shared.shelf.with(&front.settings, &name, Some(value));
+            }
+            Effect::Reset { name } => {
+                servers(&mut shared.shelf, &name, None);
+                // For this client the default is what it started with.
+                let startup = front.startup.get(&name).cloned();
+                front.settings = shared.shelf.with(&front.settings, &name, startup);
+            }
+            Effect::ResetAll => {
+                self.settings = Some(none);
+                front.settings = front.startup.clone();
+            }
+            Effect::DiscardAll => {
+                self.forget_all(none);
+                front.forget_all();
+                front.settings = front.startup.clone();
+                front.pin = None;
+            }
+            _ => {}
+        }
+    }
+
+    fn error(
+        &mut self,
+        body: &[u8],
+        keep: bool,
+        front: &mut Option<&mut Front>,
+        told: &mut Told,
+        out: &mut Out,
+    ) -> bool {
+        self.failed = true;
+        told.errors += 1;
+        let Some(kind) = self.head_kind() else {
+            // Out of turn: the connection ends, as by `pg_terminate_backend`.
+            told.fatal = Some(body.to_vec());
+            return false;
+        };
+        if is_fatal(body) {
+            told.fatal = Some(body.to_vec());
+            return keep;
+        }
+        match kind {
+            Kind::OurQuery => {
+                told.ours_failed = Some(body.to_vec());
+                false
+            }
+            Kind::Query | Kind::Call | Kind::Sync => keep,
+            Kind::OurParse(_) | Kind::OurClose => {
+                // The client's own next message is what fails for it.
+                self.skip(front);
+                front.is_some()
+            }
+            Kind::ParseTwice => {
+                let renamed = self.twice.take().map(|(own, servers)| renamed(body, &servers, &own));
+                self.skip(front);
+                match renamed {
+                    Some(body) if keep => {
+                        out.make(|out| put(out, b'E', |out| out.extend_from_slice(&body)));
+                        false
+                    }
+                    _ => keep,
+                }
+            }
+            _ => {
+                self.skip(front);
+                keep
+            }
+        }
+    }
+
+    /// ReadyForQuery.
+    fn ready(
+        &mut self,
+        body: &[u8],
+        keep: bool,
+        front: Option<&mut Front>,
+        shared: &mut Shared,
+        told: &mut Told,
+    ) -> Result<bool, Desync> {
+        let (Some(Kind::Query | Kind::Call | Kind::Sync | Kind::OurQuery), &[status]) = (self.head_kind(), body) else {
+            return Err(Desync::Unexpected('Z'));
+        };
+        self.pop();
+        self.status = status;
+        self.in_copy = false;
+        if let Some(front) = front {
+            let rolled_back = self.failed || self.tag == Tag::Rollback;
+            if status == b'I' {
+                if let Some(before) = front.before.take()
+                    && rolled_back
+                {
+                    front.settings = before;
+                    // What it had before the client came to it may differ: RESETs are made up for afterwards.
+                    self.settings = None;
+                }
+            } else if self.tag == Tag::Rollback && front.before.is_some() {
+                // To a savepoint, and nobody knows whether the SET came before or after it.
+                front.pin = front.pin.or(Some("SET and ROLLBACK TO in one transaction"));
+            }
+            told.ready |= keep;
+        } else if self.failed {
+            self.settings = None;
+        }
+        let _ = shared;
+        self.failed = false;
+        self.tag = Tag::Other;
+        Ok(keep)
+    }
+
+    /// A message of which only the type counts; answers whether it goes on to the client.
+    fn count(&mut self, tag: u8, keep: bool) -> Result<bool, Desync> {
+        let unexpected = Err(Desync::Unexpected(char::from(tag)));
+        match (tag, self.head_kind()) {
+            (b'1', Some(Kind::Parse | Kind::OurParse(_))) => drop(self.pop()),
+            (b'1', Some(Kind::ParseNamed(_))) => {
+                self.names.pop_front();
+                self.pop();
+            }
+            (b'2', Some(Kind::Bind)) => drop(self.pop()),
+            (b'3', Some(Kind::Close | Kind::OurClose)) => drop(self.pop()),
+            (b'T' | b'n', Some(Kind::Describe)) => drop(self.pop()),
+            (b'I' | b's', Some(Kind::Execute)) => drop(self.pop()),
+            (b'T' | b'I', Some(Kind::Query | Kind::OurQuery)) | (b't', Some(Kind::Describe)) => {}
+            (b'V', Some(Kind::Call)) => {}
+            (b'G' | b'W', Some(Kind::Query | Kind::Execute)) => self.copy_begins(),
+            (b'H', Some(Kind::Query | Kind::Execute)) | (b'c', Some(_)) => {}
+            // Out of turn at any time; too long to be looked into.
+            (b'A' | b'N' | b'S', _) => {}
+            (b'C', Some(Kind::Query | Kind::OurQuery)) | (b'E', Some(Kind::Query | Kind::Call | Kind::Sync)) => {}
+            _ => return unexpected,
+        }
+        Ok(keep)
+    }
+
+    /// CopyInResponse: the server ignores each Sync that was sent before the end of the data.
+    fn copy_begins(&mut self) {
+        let mut ended = false;
+        let mut first = true;
+        self.owed.retain(|owed| {
+            ended |= owed.kind == Kind::CopyEnd;
+            let ignored = !first && !ended && owed.kind == Kind::Sync;
+            first = false;
+            !ignored
+        });
+        self.in_copy = !ended;
+    }
+
+    /// ParameterStatus messages of all that was reported.
+    pub fn put_parameters(&self, out: &mut Vec<u8>) {
+        for (name, value) in &self.parameters {
+            put(out, b'S', |out| {
+                out.extend_from_slice(name.as_bytes());
+                out.push(0);
+                out.extend_from_slice(value.as_bytes());
+                out.push(0);
+            });
+        }
+    }
+}
+
+/// One field of an ErrorResponse's body.
+pub fn field(body: &[u8], wanted: u8) -> Option<&[u8]> {
+    let mut rest = body;
+    while let Some((&kind, after)) = rest.split_first() {
+        let (value, next) = split_nul(after)?;
+        if kind == wanted {
+            return Some(value);
+        }
+        rest = next;
+    }
+    None
+}
+
+/// The session ends with it. `V` is the severity in English; servers before 9.6 have only the translated one.
+fn is_fatal(body: &[u8]) -> bool {
+    matches!(field(body, b'V').or(field(body, b'S')), Some(b"FATAL" | b"PANIC"))
+}
+
+/// With every `from` in it replaced.
+fn renamed(body: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(body.len() + to.len());
+    let mut rest = body;
+    while let Some(at) = memchr::memmem::find(rest, from) {
+        out.extend_from_slice(&rest[..at]);
+        out.extend_from_slice(to);
+        rest = &rest[at + from.len()..];
+    }
+    out.extend_from_slice(rest);
+    out
+}

@@ -1,0 +1,657 @@
+//! The client's side of a session, as long as it has a server connection and between two of them: which of its messages
+//! go on as they are, which are rewritten, which the router answers itself.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::back::{Back, Kind, Local, Owed};
+use super::frame::{BadLength, HEAD, INSPECT_MAX, Out, head, put, split_nul};
+use super::settings::{Settings, Shelf};
+use super::sql::{self, Effect};
+use super::statements::{Book, Statement};
+
+/// Names a client may hold, and the bytes of their texts.
+const NAMES_MAX: usize = 16 * 1024;
+const NAMES_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// An unnamed statement up to this size is kept although it was bound, should it be bound again on another server.
+const UNNAMED_KEPT: usize = 1024;
+/// Replies owed before no more is taken from the client.
+pub const OWED_MAX: usize = 4096;
+
+/// Shared by all sessions of a worker.
+#[derive(Debug, Default)]
+pub struct Shared {
+    pub book: Book,
+    pub shelf: Shelf,
+}
+
+#[derive(Debug)]
+pub struct Front {
+    pub id: u64,
+    /// The client keeps its server connection, and its names are its own business.
+    pub session: bool,
+    /// Why the client keeps its server connection although it pools transactions.
+    pub pin: Option<&'static str>,
+    /// Bytes of the current message that are still to come.
+    remaining: usize,
+    /// They go nowhere.
+    swallow: bool,
+    pub settings: Arc<Settings>,
+    pub startup: Arc<Settings>,
+    /// Those to go back to should the transaction roll back; `None` where it set nothing.
+    pub(super) before: Option<Arc<Settings>>,
+    unnamed_turn: u32,
+    /// The router has answered an error in a server's place: the rest up to the next Sync, or one Query, is ignored.
+    refused: bool,
+    /// What few clients need.
+    pub(super) rare: Option<Box<Rare>>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Rare {
+    pub names: HashMap<Box<[u8]>, Arc<Statement>>,
+    bytes: usize,
+    unnamed: Option<Unnamed>,
+    /// Open portals whose statements have an effect.
+    portals: HashMap<Box<[u8]>, Vec<Effect>>,
+}
+
+#[derive(Debug)]
+struct Unnamed {
+    /// Its Parse message.
+    message: Vec<u8>,
+    effects: Vec<Effect>,
+    bound: bool,
+}
+
+/// Why a step over the client's bytes ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// All that can be used is used; more must come from the client.
+    Input,
+    /// The next message begins a transaction: it needs a server connection, and leave to begin.
+    Begin,
+    /// Enough is under way; go on when replies have come.
+    Full,
+    /// The client says goodbye.
+    Terminate,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    /// Bytes of the input that are dealt with.
+    pub consumed: usize,
+    pub stop: Stop,
+    /// Queries that were started: one for each Query, Execute and FunctionCall.
+    pub queries: u32,
+}
+
+/// The client breaks the protocol, or a bound. It ends the session.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Broken {
+    #[error(transparent)]
+    Length(#[from] BadLength),
+    #[error("invalid frontend message type {0}")]
+    Tag(u8),
+    #[error("invalid message format")]
+    Format,
+    #[error("the session holds too many prepared statements")]
+    Statements,
+}
+
+impl Front {
+    pub fn new(id: u64, session: bool, startup: Arc<Settings>) -> Front {
+        Front {
+            id,
+            session,
+            pin: None,
+            remaining: 0,
+            swallow: false,
+            settings: startup.clone(),
+            startup,
+            before: None,
+            unnamed_turn: 0,
+            refused: false,
+            rare: None,
+        }
+    }
+
+    /// The router has sent an ErrorResponse for what the client asked and no server connection has seen.
+    pub fn refuse(&mut self) {
+        self.refused = true;
+    }
+
+    /// The client has begun a message and not ended it.
+    pub fn inside_a_message(&self) -> bool {
+        self.remaining > 0
+    }
+
+    /// It keeps its server connection between transactions.
+    pub fn keeps_server(&self) -> bool {
+        self.session || self.pin.is_some()
+    }
+
+    /// Lets go of what an idle session has no need for.
+    pub fn rest(&mut self) {
+        if let Some(rare) = &mut self.rare {
+            if rare.unnamed.as_ref().is_some_and(|unnamed| unnamed.bound && unnamed.message.len() > UNNAMED_KEPT) {
+                rare.unnamed = None;
+            }
+            rare.portals.clear();
+        }
+    }
+
+    /// Passes on what is left of the current message; answers how many bytes it took.
+    fn pass_rest(&mut self, at: usize, input: &[u8], out: &mut Out) -> usize {
+        let take = self.remaining.min(input.len() - at);
+        if !self.swallow {
+            out.pass(at..at + take);
+        }
+        self.remaining -= take;
+        at + take
+    }
+
+    /// Without a server connection: answers what needs none, up to the first message that does.
+    pub fn without_server(&mut self, input: &[u8], to_client: &mut Out) -> Result<Step, Broken> {
+        let mut at = 0;
+        let step = |consumed, stop| Ok(Step { consumed, stop, queries: 0 });
+        loop {
+            if self.remaining > 0 {
+                self.swallow = true;
+                at = self.pass_rest(at, input, to_client);
+                if self.remaining > 0 {
+                    return step(at, Stop::Input);
+                }
+            }
+            let Some(head) = head(&input[at..])? else { return step(at, Stop::Input) };
+            match head.tag {
+                b'S' => {
+                    self.refused = false;
+                    to_client.make(|out| put(out, b'Z', |out| out.push(b'I')));
+                    at += HEAD;
+                    self.remaining = head.total - HEAD;
+                }
+                b'Q' | b'F' if self.refused => {
+                    self.refused = false;
+                    to_client.make(|out| put(out, b'Z', |out| out.push(b'I')));
+                    at += HEAD;
+                    self.remaining = head.total - HEAD;
+                }
+                b'P' | b'B' | b'D' | b'E' | b'C' if self.refused => {
+                    at += HEAD;
+                    self.remaining = head.total - HEAD;
+                }
+                // The tail of a COPY that has failed, or a Flush with nothing to flush.
+                b'd' | b'c' | b'f' | b'H' => {
+                    at += HEAD;
+                    self.remaining = head.total - HEAD;
+                }
+                b'X' => return step(at, Stop::Terminate),
+                b'C' | b'Q' if head.total <= INSPECT_MAX && !self.session => {
+                    let Some(message) = input.get(at..at + head.total) else { return step(at, Stop::Input) };
+                    let answered = match head.tag {
+                        b'C' => self.close_without_server(&message[HEAD..], to_client)?,
+                        _ => self.query_without_server(&message[HEAD..], to_client)?,
+                    };
+                    if !answered {
+                        return step(at, Stop::Begin);
+                    }
+                    at += head.total;
+                }
+                // A server connection is not taken for a message that is not there yet, unless it is a long one.
+                b'Q' | b'P' | b'B' | b'D' | b'E' | b'C' | b'F' if input.len() - at < head.total.min(INSPECT_MAX) => {
+                    return step(at, Stop::Input);
+                }
+                b'Q' | b'P' | b'B' | b'D' | b'E' | b'C' | b'F' => return step(at, Stop::Begin),
+                tag => return Err(Broken::Tag(tag)),
+            }
+        }
+    }
+
+    fn close_without_server(&mut self, body: &[u8], to_client: &mut Out) -> Result<bool, Broken> {
+        let (kind, name) = kind_and_name(body)?;
+        if kind == b'S' {
+            self.forget(name);
+        }
+        // No portal outlives its transaction, so closing one that is not there is all there is to do.
+        to_client.make(|out| put(out, b'3', |_| {}));
+        Ok(true)
+    }
+
+    fn query_without_server(&mut self, body: &[u8], to_client: &mut Out) -> Result<bool, Broken> {
+        let (text, _) = split_nul(body).ok_or(Broken::Format)?;
+        // Only these two words are answered here; do not read every query twice.
+        if !text.first().is_some_and(|byte| matches!(byte | 0x20, b'd' | b' ' | b'\n' | b'/' | b'-')) {
+            return Ok(false);
+        }
+        let effects = sql::effects(text);
+        let local = match effects.list.as_slice() {
+            [effect] if effects.single => self.answers(effect),
+            _ => None,
+        };
+        let Some(local) = local else { return Ok(false) };
+        if local == Local::Discarded {
+            self.settings = self.startup.clone();
+        }
+        to_client.make(|out| local.put(out, b'I'));
+        Ok(true)
+    }
+
+    /// The reply to a statement that concerns only names the router keeps, which are gone then.
+    fn answers(&mut self, effect: &Effect) -> Option<Local> {
+        if self.pin.is_some() {
+            return None;
+        }
+        match effect {
+            Effect::Deallocate { name } => self.forget(name).then_some(Local::Deallocated),
+            Effect::DeallocateAll => {
+                self.forget_all();
+                Some(Local::DeallocatedAll)
+            }
+            Effect::DiscardAll => {
+                self.forget_all();
+                Some(Local::Discarded)
+            }
+            _ => None,
+        }
+    }
+
+    fn forget(&mut self, name: &[u8]) -> bool {
+        let Some(rare) = &mut self.rare else { return false };
+        if name.is_empty() {
+            return rare.unnamed.take().is_some();
+        }
+        let Some(statement) = rare.names.remove(name) else { return false };
+        rare.bytes -= statement.bytes() + name.len();
+        true
+    }
+
+    pub(super) fn forget_all(&mut self) {
+        if let Some(rare) = &mut self.rare {
+            rare.names.clear();
+            rare.bytes = 0;
+            rare.unnamed = None;
+        }
+    }
+
+    /// The Parse of this name failed, or was skipped.
+    pub(super) fn never_parsed(&mut self, name: &[u8]) {
+        self.forget(name);
+    }
+
+    /// With a server connection: what goes to it, in order. `granted` says that the transaction may begin; without it the
+    /// step ends before the first message of one.
+    pub fn with_server(
+        &mut self,
+        back: &mut Back,
+        granted: bool,
+        shared: &mut Shared,
+        input: &[u8],
+        to_server: &mut Out,
+    ) -> Result<Step, Broken> {
+        let mut at = 0;
+        let mut queries = 0;
+        let stop = loop {
+            if self.remaining > 0 {
+                at = self.pass_rest(at, input, to_server);
+                if self.remaining > 0 {
+                    break Stop::Input;
+                }
+            }
+            let Some(head) = head(&input[at..])? else { break Stop::Input };
+            if back.at_rest() && !granted && !matches!(head.tag, b'X' | b'S' | b'H' | b'd' | b'c' | b'f') {
+                break Stop::Begin;
+            }
+            if back.owed.len() >= OWED_MAX {
+                break Stop::Full;
+            }
+            self.swallow = false;
+            let message = Message { at, total: head.total, input };
+            let passed = match head.tag {
+                b'X' => break Stop::Terminate,
+                b'Q' => self.query(back, &message, to_server)?,
+                b'P' => self.parse(back, shared, &message, to_server)?,
+                b'B' => self.bind(back, &message, to_server)?,
+                b'D' => self.describe(back, &message, to_server)?,
+                b'C' => self.close(back, &message)?,
+                b'E' => self.execute(back, &message)?,
+                b'S' => {
+                    if !back.in_copy {
+                        back.owe(Kind::Sync);
+                        back.skipping = false;
+                        back.segment = false;
+                    }
+                    Passed::Whole
+                }
+                b'H' => {
+                    back.flush_wanted = true;
+                    Passed::Whole
+                }
+                b'd' => Passed::Whole,
+                b'c' | b'f' => {
+                    back.in_copy = false;
+                    back.owe(Kind::CopyEnd);
+                    Passed::Whole
+                }
+                b'F' => {
+                    back.owe(Kind::Call);
+                    Passed::Whole
+                }
+                tag => return Err(Broken::Tag(tag)),
+            };
+            queries += u32::from(matches!(head.tag, b'Q' | b'E' | b'F'));
+            let taken = match passed {
+                Passed::Short => break Stop::Input,
+                Passed::Whole => {
+                    to_server.pass(at..at + HEAD);
+                    HEAD
+                }
+                Passed::Instead { taken } => taken,
+            };
+            at += taken;
+            self.remaining = head.total - taken;
+        };
+        Ok(Step { consumed: at, stop, queries })
+    }
+
+    fn query(&mut self, back: &mut Back, message: &Message<'_>, out: &mut Out) -> Result<Passed, Broken> {
+        back.unnamed = None;
+        if self.session {
+            back.owe(Kind::Query);
+            return Ok(Passed::Whole);
+        }
+        if message.total > INSPECT_MAX {
+            self.pin = self.pin.or(Some("a query too long to look through"));
+            back.owe(Kind::Query);
+            return Ok(Passed::Whole);
+        }
+        let Some(body) = message.body() else { return Ok(Passed::Short) };
+        let (text, after) = split_nul(body).ok_or(Broken::Format)?;
+        if !after.is_empty() {
+            return Err(Broken::Format);
+        }
+        if let Some(rare) = &mut self.rare {
+            rare.unnamed = None;
+        }
+        let effects = sql::effects(text);
+        if let ([effect], true, true) = (effects.list.as_slice(), effects.single, back.status != b'E')
+            && !matches!(effect, Effect::DiscardAll)
+            && let Some(local) = self.answers(effect)
+        {
+            back.owe(Kind::Local(local));
+            self.swallow = true;
+            return Ok(Passed::Instead { taken: HEAD });
+        }
+        self.before_effects(&effects.list, back, out);
+        back.owed_with(Kind::Query, effects.list);
+        Ok(Passed::Whole)
+    }
+
+    /// What must be so before a statement with these effects runs.
+    fn before_effects(&mut self, effects: &[Effect], back: &mut Back, out: &mut Out) {
+        for effect in effects {
+            match effect {
+                Effect::Pin(why) => self.pin = self.pin.or(Some(why)),
+                Effect::Deallocate { .. } | Effect::DeallocateAll => self.pin = self.pin.or(Some("DEALLOCATE")),
+                Effect::Sequences if self.pin.is_none() => {
+                    self.pin = Some("currval or lastval");
+                    // What another client left must not be read.
+                    if back.at_rest() && back.last_front != self.id {
+                        out.make(|out| put(out, b'Q', |out| out.extend_from_slice(b"DISCARD SEQUENCES\0")));
+                        back.owe(Kind::OurQuery);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn parse(
+        &mut self,
+        back: &mut Back,
+        shared: &mut Shared,
+        message: &Message<'_>,
+        out: &mut Out,
+    ) -> Result<Passed, Broken> {
+        if self.session || message.total > INSPECT_MAX {
+            if !self.session {
+                self.pin = self.pin.or(Some("a statement too long to look through"));
+            }
+            back.owe(Kind::Parse);
+            return Ok(Passed::Whole);
+        }
+        let Some(body) = message.body() else { return Ok(Passed::Short) };
+        let (name, rest) = split_nul(body).ok_or(Broken::Format)?;
+        let (text, _) = split_nul(rest).ok_or(Broken::Format)?;
+        if name.is_empty() {
+            self.unnamed_turn = self.unnamed_turn.wrapping_add(1);
+            back.unnamed = Some((self.id, self.unnamed_turn));
+            let effects = sql::effects(text).list;
+            let rare = self.rare.get_or_insert_default();
+            let unnamed =
+                rare.unnamed.get_or_insert_with(|| Unnamed { message: Vec::new(), effects: Vec::new(), bound: false });
+            unnamed.message.clear();
+            unnamed.message.extend_from_slice(message.bytes());
+            unnamed.effects = effects;
+            unnamed.bound = false;
+            back.owe(Kind::Parse);
+            return Ok(Passed::Whole);
+        }
+        if back.skipping {
+            return Ok(Passed::Whole);
+        }
+        let rare = self.rare.get_or_insert_default();
+        if let Some(statement) = rare.names.get(name) {
+            // Postgres shall say that the name is taken, in its own words and with its consequences.
+            let statement = statement.clone();
+            if back.prepare(&statement) {
+                out.make(|out| statement.put_parse(out));
+                back.owe(Kind::OurParse(statement.id));
+            }
+            out.make(|out| statement.put_parse(out));
+            back.owe_twice(name, &statement.name);
+        } else {
+            if rare.names.len() >= NAMES_MAX || rare.bytes + rest.len() + name.len() > NAMES_BYTES_MAX {
+                return Err(Broken::Statements);
+            }
+            let Some(statement) = shared.book.intern(self.settings.id, rest) else {
+                self.pin = self.pin.or(Some("no room for another prepared statement"));
+                back.owe(Kind::Parse);
+                return Ok(Passed::Whole);
+            };
+            rare.bytes += statement.bytes() + name.len();
+            rare.names.insert(name.into(), statement.clone());
+            if back.prepare(&statement) {
+                out.make(|out| statement.put_parse(out));
+                back.owe_named(Kind::ParseNamed(statement.id), name);
+            } else {
+                back.owe_named(Kind::Local(Local::Parsed), name);
+            }
+        }
+        self.swallow = true;
+        Ok(Passed::Instead { taken: HEAD })
+    }
+
+    /// Sees to it that the server connection has the statement behind `name`; answers what it calls it, where that is not
+    /// the client's name.
+    fn resolve(&mut self, name: &[u8], back: &mut Back, out: &mut Out) -> Option<Arc<Statement>> {
+        if self.session || back.skipping {
+            return None;
+        }
+        if name.is_empty() {
+            if back.unnamed != Some((self.id, self.unnamed_turn)) {
+                match self.rare.as_ref().and_then(|rare| rare.unnamed.as_ref()) {
+                    Some(unnamed) => {
+                        out.make(|out| out.extend_from_slice(&unnamed.message));
+                        back.owe(Kind::OurParse(0));
+                        back.unnamed = Some((self.id, self.unnamed_turn));
+                    }
+                    // Nothing of this client's: Postgres shall say so, and not find another client's.
+                    None => {
+                        out.make(|out| put(out, b'C', |out| out.extend_from_slice(b"S\0")));
+                        back.owe(Kind::OurClose);
+                        back.unnamed = None;
+                    }
+                }
+            }
+            return None;
+        }
+        let statement = self.rare.as_ref()?.names.get(name)?.clone();
+        if back.prepare(&statement) {
+            out.make(|out| statement.put_parse(out));
+            back.owe(Kind::OurParse(statement.id));
+        }
+        Some(statement)
+    }
+
+    fn bind(&mut self, back: &mut Back, message: &Message<'_>, out: &mut Out) -> Result<Passed, Broken> {
+        let Some((portal, name)) = message.two_names()? else { return Ok(Passed::Short) };
+        if self.session {
+            back.owe(Kind::Bind);
+            return Ok(Passed::Whole);
+        }
+        self.effects_of(name, portal, back, out);
+        let Some(statement) = self.resolve(name, back, out) else {
+            back.owe(Kind::Bind);
+            return Ok(Passed::Whole);
+        };
+        let taken = HEAD + portal.len() + 1 + name.len() + 1;
+        let total = message.total - name.len() + statement.name.len();
+        out.make(|out| {
+            out.push(b'B');
+            out.extend_from_slice(&length(total));
+            out.extend_from_slice(portal);
+            out.push(0);
+            out.extend_from_slice(&statement.name);
+            out.push(0);
+        });
+        back.owe(Kind::Bind);
+        Ok(Passed::Instead { taken })
+    }
+
+    /// The effects of the statement behind `name` fall due when `portal` is executed.
+    fn effects_of(&mut self, name: &[u8], portal: &[u8], back: &mut Back, out: &mut Out) {
+        let Some(rare) = &mut self.rare else { return };
+        let effects = if name.is_empty() {
+            let Some(unnamed) = &mut rare.unnamed else { return };
+            unnamed.bound = true;
+            &unnamed.effects
+        } else {
+            let Some(statement) = rare.names.get(name) else { return };
+            &statement.effects
+        };
+        if effects.is_empty() {
+            if !rare.portals.is_empty() {
+                rare.portals.remove(portal);
+            }
+            return;
+        }
+        let effects = effects.clone();
+        rare.portals.insert(portal.into(), effects.clone());
+        self.before_effects(&effects, back, out);
+    }
+
+    fn describe(&mut self, back: &mut Back, message: &Message<'_>, out: &mut Out) -> Result<Passed, Broken> {
+        let Some(body) = message.small_body()? else { return Ok(Passed::Short) };
+        let (kind, name) = kind_and_name(body)?;
+        let statement = if kind == b'S' { self.resolve(name, back, out) } else { None };
+        back.owe(Kind::Describe);
+        let Some(statement) = statement else { return Ok(Passed::Whole) };
+        out.make(|out| {
+            put(out, b'D', |out| {
+                out.push(b'S');
+                out.extend_from_slice(&statement.name);
+                out.push(0);
+            });
+        });
+        Ok(Passed::Instead { taken: message.total })
+    }
+
+    fn close(&mut self, back: &mut Back, message: &Message<'_>) -> Result<Passed, Broken> {
+        let Some(body) = message.small_body()? else { return Ok(Passed::Short) };
+        let (kind, name) = kind_and_name(body)?;
+        if kind == b'S' && !name.is_empty() && !self.session && !back.skipping && self.forget(name) {
+            back.owe(Kind::Local(Local::Closed));
+            return Ok(Passed::Instead { taken: message.total });
+        }
+        if kind == b'S' && name.is_empty() {
+            self.forget(name);
+            back.unnamed = None;
+        }
+        back.owe(Kind::Close);
+        Ok(Passed::Whole)
+    }
+
+    fn execute(&mut self, back: &mut Back, message: &Message<'_>) -> Result<Passed, Broken> {
+        let effects = match &mut self.rare {
+            Some(rare) if !rare.portals.is_empty() => {
+                let Some(body) = message.small_body()? else { return Ok(Passed::Short) };
+                let (portal, _) = split_nul(body).ok_or(Broken::Format)?;
+                rare.portals.remove(portal).unwrap_or_default()
+            }
+            _ => Vec::new(),
+        };
+        back.owed_with(Kind::Execute, effects);
+        Ok(Passed::Whole)
+    }
+}
+
+enum Passed {
+    /// More bytes are needed to decide.
+    Short,
+    /// It goes on as it is.
+    Whole,
+    /// Something else was sent for the first `taken` bytes of it.
+    Instead { taken: usize },
+}
+
+struct Message<'a> {
+    at: usize,
+    total: usize,
+    input: &'a [u8],
+}
+
+impl<'a> Message<'a> {
+    /// Whole, head included. Only where [`Message::body`] has answered something.
+    fn bytes(&self) -> &'a [u8] {
+        &self.input[self.at..self.at + self.total]
+    }
+
+    fn body(&self) -> Option<&'a [u8]> {
+        self.input.get(self.at + HEAD..self.at + self.total)
+    }
+
+    /// Of a message that is never longer than a name or two.
+    fn small_body(&self) -> Result<Option<&'a [u8]>, Broken> {
+        if self.total > INSPECT_MAX { Err(Broken::Format) } else { Ok(self.body()) }
+    }
+
+    /// Both names a Bind begins with, without the rest of it.
+    fn two_names(&self) -> Result<Option<(&'a [u8], &'a [u8])>, Broken> {
+        let end = (self.at + self.total).min(self.input.len());
+        let there = &self.input[self.at + HEAD..end];
+        let names = split_nul(there).and_then(|(portal, rest)| Some((portal, split_nul(rest)?.0)));
+        match names {
+            Some(names) => Ok(Some(names)),
+            None if there.len() + HEAD >= self.total.min(INSPECT_MAX) => Err(Broken::Format),
+            None => Ok(None),
+        }
+    }
+}
+
+/// Of Describe and Close.
+fn kind_and_name(body: &[u8]) -> Result<(u8, &[u8]), Broken> {
+    let (&kind, rest) = body.split_first().ok_or(Broken::Format)?;
+    let (name, _) = split_nul(rest).ok_or(Broken::Format)?;
+    Ok((kind, name))
+}
+
+fn length(total: usize) -> [u8; 4] {
+    u32::try_from(total - 1).unwrap_or(u32::MAX).to_be_bytes()
+}
+
+impl From<Local> for Owed {
+    fn from(local: Local) -> Owed {
+        Owed::plain(Kind::Local(local))
+    }
+}

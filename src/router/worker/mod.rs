@@ -1,0 +1,160 @@
+//! One thread, one epoll loop, and all clients, server connections and pools of its instances. Nothing in here waits, and
+//! nothing is shared: other threads send [`Order`]s.
+//!
+//! Read: outside (what it asks of the async side), socket, state (its records), clients, servers, pools, routes, report.
+
+mod clients;
+mod outside;
+mod pools;
+mod report;
+mod routes;
+mod servers;
+mod socket;
+mod state;
+mod team;
+
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use mio::event::Event;
+use mio::{Events, Poll, Token};
+
+use super::protocol::frame::Out;
+use super::protocol::front::Shared;
+pub use outside::{CancelRequest, OpenRequest, Order, Outside, PoolId, ServerId};
+pub use report::{Counts, Report, TenantReport};
+use state::{Halls, Slot};
+pub use team::{Team, Timing};
+
+const WAKER: Token = Token(usize::MAX);
+/// Read from one socket before the others have their turn.
+const READS_MAX: usize = 4;
+/// Of the one buffer all sockets are read into.
+const BUFFER: usize = 64 * 1024;
+/// While a deadline is running.
+const TICK: Duration = Duration::from_millis(100);
+
+pub(super) struct Worker {
+    poll: Poll,
+    orders: Receiver<Order>,
+    outside: Arc<dyn Outside>,
+    timing: Timing,
+    /// First bits of the keys of its clients.
+    index: u8,
+    team: Team,
+    halls: Halls,
+    shared: Shared,
+    buffer: Vec<u8>,
+    to_server: Out,
+    to_client: Out,
+    /// Sockets that had more to read than their turn allows.
+    again: Vec<Slot>,
+    /// Slots that end with this round.
+    doomed: Vec<Slot>,
+    now: Instant,
+    next_tick: Option<Instant>,
+    draining: Option<Instant>,
+}
+
+impl Worker {
+    /// Until it was told to drain and has no client left.
+    pub fn run(mut self) {
+        let mut events = Events::with_capacity(1024);
+        loop {
+            let patience = match self.next_tick {
+                _ if !self.again.is_empty() => Some(Duration::ZERO),
+                Some(at) => Some(at.saturating_duration_since(self.now).max(Duration::from_millis(1))),
+                None => None,
+            };
+            match self.poll.poll(&mut events, patience) {
+                Ok(()) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    tracing::error!(%error, "epoll failed; this worker ends");
+                    return;
+                }
+            }
+            self.now = Instant::now();
+            for slot in std::mem::take(&mut self.again) {
+                self.readable(slot);
+            }
+            let mut woken = false;
+            for event in &events {
+                match event.token() {
+                    WAKER => woken = true,
+                    token => self.event(Slot::from_token(token), event),
+                }
+            }
+            if woken {
+                while let Ok(order) = self.orders.try_recv() {
+                    self.order(order);
+                }
+            }
+            if self.next_tick.is_some_and(|at| at <= self.now) {
+                self.tick();
+            }
+            self.bury();
+            if self.draining.is_some() && self.halls.clients.is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn event(&mut self, slot: Slot, event: &Event) {
+        if event.is_writable() {
+            self.writable(slot);
+        }
+        if event.is_readable() || event.is_read_closed() || event.is_error() {
+            match slot {
+                Slot::Client(key) => self.halls.clients.get_mut(key).map(|client| client.socket.readable = true),
+                Slot::Server(key) => self.halls.servers.get_mut(key).map(|server| server.socket.readable = true),
+            };
+            self.readable(slot);
+        }
+    }
+
+    fn readable(&mut self, slot: Slot) {
+        match slot {
+            Slot::Client(key) => self.client_readable(key),
+            Slot::Server(key) => self.server_readable(key),
+        }
+    }
+
+    fn writable(&mut self, slot: Slot) {
+        match slot {
+            Slot::Client(key) => self.client_writable(key),
+            Slot::Server(key) => self.server_writable(key),
+        }
+    }
+
+    fn order(&mut self, order: Order) {
+        match order {
+            Order::Adopt(client) => self.adopt(*client),
+            Order::Move(client) => self.settle(*client),
+            Order::Opened { pool, result } => self.opened(pool, result),
+            Order::Cancel { process, secret } => self.cancel(process, &secret),
+            Order::Cancelled(server) => self.cancelled(server),
+            Order::Route { tenant, entry } => self.route(&tenant, entry),
+            Order::Report(give) => give(self.report()),
+            Order::Drain { until } => self.drain(until),
+        }
+    }
+
+    /// Something has a deadline: look again in a while.
+    fn keep_ticking(&mut self) {
+        if self.next_tick.is_none() {
+            self.next_tick = Some(self.now + TICK);
+        }
+    }
+
+    /// Frees what ended in this round; not earlier, because its events may still be among those of the round.
+    fn bury(&mut self) {
+        for slot in std::mem::take(&mut self.doomed) {
+            match slot {
+                Slot::Client(key) => drop(self.halls.clients.try_remove(key)),
+                Slot::Server(key) => drop(self.halls.servers.try_remove(key)),
+            }
+        }
+    }
+}

@@ -1,0 +1,398 @@
+//! Who gets which server connection, and how many there are: per tenant, and per instance with its tenants' fair shares.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Worker;
+use super::clients::BOTH;
+use super::outside::{OpenRequest, PoolId};
+use super::servers::write_as;
+use super::socket::Socket;
+use super::state::{Duty, Pool, ServerRecord, Slot, Stage};
+use crate::router::handover::{OpenError, Proof, Server};
+use crate::router::protocol::back::Back;
+use crate::router::protocol::error::{Report, Severity, SqlState};
+
+/// A client that waits longer is told so, once.
+const NOTICE_AFTER: Duration = Duration::from_secs(5);
+/// Idle server connections looked at for one with the client's own settings.
+const LOOK_BACK: usize = 4;
+
+impl Worker {
+    pub(super) fn pool_for(&mut self, tenant: usize, role: &Arc<str>, replication: Option<&str>, proof: &Proof) -> usize {
+        let pools = &self.halls.tenants[tenant].pools;
+        let same = |pool: &Pool| pool.role == *role && pool.replication.as_deref() == replication;
+        if let Some(&key) = pools.iter().find(|&&key| same(&self.halls.pools[key])) {
+            // The latest login knows the latest password.
+            self.halls.pools[key].proof = proof.clone();
+            return key;
+        }
+        let serial = self.halls.next_serial();
+        let key = self.halls.pools.insert(Pool {
+            serial,
+            tenant,
+            role: role.clone(),
+            replication: replication.map(str::to_owned),
+            proof: proof.clone(),
+            idle: Vec::new(),
+            waiters: std::collections::VecDeque::new(),
+            opening: 0,
+            servers: 0,
+            clients: 0,
+            greetings: std::collections::HashMap::new(),
+        });
+        self.halls.tenants[tenant].pools.push(key);
+        key
+    }
+
+    /// A server connection for a client that has none: at once, or by the queue.
+    pub(super) fn acquire(&mut self, client: usize) -> bool {
+        let record = &self.halls.clients[client];
+        let key = record.pool;
+        let tenant = self.halls.tenant_of_pool(key);
+        if !tenant.paused() {
+            let wanted = self.halls.clients[client].front.settings.id;
+            let pool = &mut self.halls.pools[key];
+            if let Some(last) = pool.idle.len().checked_sub(1) {
+                let from = pool.idle.len().saturating_sub(LOOK_BACK);
+                let fits = |&at: &usize| {
+                    let settings = &self.halls.servers[pool.idle[at]].back.settings;
+                    settings.as_ref().is_some_and(|settings| settings.id == wanted)
+                };
+                let at = (from..=last).rev().find(fits).unwrap_or(last);
+                let server = pool.idle.remove(at);
+                self.lend(server, client);
+                return true;
+            }
+        }
+        let record = &mut self.halls.clients[client];
+        record.waiting = Some(self.now);
+        self.halls.pools[key].waiters.push_back(client);
+        self.keep_ticking();
+        self.want_servers(key);
+        false
+    }
+
+    fn lend(&mut self, server: usize, client: usize) {
+        let record = &mut self.halls.servers[server];
+        record.duty = Duty::Lent;
+        record.client = Some(client);
+        self.halls.clients[client].server = Some(server);
+    }
+
+    /// At rest and clean: to the oldest waiter, to another tenant of the instance, or into the pool.
+    pub(super) fn put_back(&mut self, key: usize) {
+        let server = &self.halls.servers[key];
+        let pool_key = server.pool;
+        if server.cancels > 0 {
+            // A cancel on its way must not meet somebody else's query.
+            self.halls.servers[key].duty = Duty::Cleaning { until: self.now + self.timing.cleaning };
+            return self.keep_ticking();
+        }
+        let tenant = self.halls.pools[pool_key].tenant;
+        if self.is_stale(key) || self.halls.pools[pool_key].replication.is_some() || self.owes_its_place(tenant, pool_key) {
+            self.close_server(key);
+            return self.check_applied(tenant);
+        }
+        if !self.halls.tenants[tenant].paused()
+            && let Some(client) = self.halls.pools[pool_key].waiters.pop_front()
+        {
+            self.lend(key, client);
+            return self.waited(client);
+        }
+        let now = self.now;
+        self.halls.servers[key].duty = Duty::Idle { since: now };
+        self.halls.pools[pool_key].idle.push(key);
+        self.keep_ticking();
+        self.check_applied(tenant);
+    }
+
+    /// A waiter has got its server connection.
+    fn waited(&mut self, client: usize) {
+        let record = &mut self.halls.clients[client];
+        let since = record.waiting.take();
+        record.told_to_wait = false;
+        let pool = record.pool;
+        let greeting = record.stage == Stage::Greeting;
+        let waited = since.map_or(Duration::ZERO, |since| self.now.duration_since(since));
+        let counts = &mut self.halls.tenant_of_pool(pool).counts;
+        counts.waits += 1;
+        counts.wait_micros += u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+        if greeting {
+            self.greet_from_server(client);
+        } else {
+            self.advance(client);
+        }
+    }
+
+    /// The address or the database is not the tenant's any more.
+    pub(super) fn is_stale(&self, key: usize) -> bool {
+        let server = &self.halls.servers[key];
+        let entry = &self.halls.tenants[self.halls.pools[server.pool].tenant].entry;
+        server.database != entry.database || !entry.endpoints.contains(&server.address)
+    }
+
+    /// Tenants of the same instance wait for a place, and this one has more than its share, or no use for it.
+    fn owes_its_place(&self, tenant: usize, pool: usize) -> bool {
+        let tenants = &self.halls.tenants;
+        let instance = &self.halls.instances[tenants[tenant].instance];
+        if !instance.queue.iter().any(|&other| other != tenant) {
+            return false;
+        }
+        if self.halls.pools[pool].waiters.is_empty() {
+            return true;
+        }
+        let active = tenants.iter().filter(|(_, other)| other.instance == tenants[tenant].instance && other.open > 0);
+        let sharers = u32::try_from(active.count().max(1)).unwrap_or(u32::MAX) + 1;
+        tenants[tenant].open > (instance.cap / sharers).max(1)
+    }
+
+    /// Opens what the pool's waiters need, as far as tenant and instance allow.
+    pub(super) fn want_servers(&mut self, key: usize) {
+        loop {
+            let pool = &self.halls.pools[key];
+            let tenant_key = pool.tenant;
+            let tenant = &self.halls.tenants[tenant_key];
+            if tenant.paused() || pool.opening as usize >= pool.waiters.len() {
+                return;
+            }
+            if tenant.open >= tenant.entry.server_connections && !self.close_idle_of(tenant_key) {
+                return;
+            }
+            let instance_key = self.halls.tenants[tenant_key].instance;
+            let instance = &self.halls.instances[instance_key];
+            if instance.open >= instance.cap && !self.close_idle_on(instance_key) {
+                let queue = &mut self.halls.instances[instance_key].queue;
+                if !queue.contains(&tenant_key) {
+                    queue.push_back(tenant_key);
+                }
+                return;
+            }
+            self.halls.instances[instance_key].open += 1;
+            let tenant = &mut self.halls.tenants[tenant_key];
+            tenant.open += 1;
+            let entry = tenant.entry.clone();
+            let pool = &mut self.halls.pools[key];
+            pool.opening += 1;
+            let id = PoolId { worker: usize::from(self.index), key, serial: pool.serial };
+            let (role, proof, replication) = (pool.role.clone(), pool.proof.clone(), pool.replication.clone());
+            self.outside.open(OpenRequest { pool: id, entry, role, proof, replication });
+        }
+    }
+
+    /// The longest idle connection among all roles of a tenant.
+    fn close_idle_of(&mut self, tenant: usize) -> bool {
+        let pools = self.halls.tenants[tenant].pools.iter();
+        let oldest = pools.filter_map(|&pool| self.oldest_idle(pool)).min();
+        let Some((_, server)) = oldest else { return false };
+        self.close_server(server);
+        true
+    }
+
+    fn close_idle_on(&mut self, instance: usize) -> bool {
+        let pools = self.halls.pools.iter().filter(|(_, pool)| self.halls.tenants[pool.tenant].instance == instance);
+        let oldest = pools.filter_map(|(pool, _)| self.oldest_idle(pool)).min();
+        let Some((_, server)) = oldest else { return false };
+        self.close_server(server);
+        true
+    }
+
+    fn oldest_idle(&self, pool: usize) -> Option<(std::time::Instant, usize)> {
+        let &server = self.halls.pools[pool].idle.first()?;
+        match self.halls.servers[server].duty {
+            Duty::Idle { since } => Some((since, server)),
+            _ => None,
+        }
+    }
+
+    /// A server connection of this pool is no more: whoever waits for its place may have it.
+    pub(super) fn place_freed(&mut self, pool: usize) {
+        let tenant_key = self.halls.pools[pool].tenant;
+        let tenant = &mut self.halls.tenants[tenant_key];
+        tenant.open -= 1;
+        let instance = tenant.instance;
+        self.halls.instances[instance].open -= 1;
+        if let Some(next) = self.halls.instances[instance].queue.pop_front() {
+            for pool in self.halls.tenants[next].pools.clone() {
+                self.want_servers(pool);
+            }
+        }
+        for pool in self.halls.tenants[tenant_key].pools.clone() {
+            self.want_servers(pool);
+        }
+    }
+
+    pub(super) fn opened(&mut self, id: PoolId, result: Result<Box<Server>, OpenError>) {
+        let Some(pool) = self.halls.pools.get_mut(id.key).filter(|pool| pool.serial == id.serial) else { return };
+        pool.opening -= 1;
+        match result {
+            Ok(server) => self.server_opened(id.key, *server),
+            Err(error) => {
+                let busy = self.halls.pools[id.key].servers > 0;
+                let full = matches!(&error, OpenError::Refused { code, .. } if code == b"53300");
+                if full {
+                    let instance = self.halls.tenant_of_pool(id.key).instance;
+                    let instance = &mut self.halls.instances[instance];
+                    instance.cap = instance.cap.min((instance.open - 1).max(1));
+                }
+                // With other connections at work the waiters are better served by waiting.
+                if !(full && busy) {
+                    self.fail_waiters(id.key, &error);
+                }
+                self.place_freed(id.key);
+            }
+        }
+    }
+
+    fn server_opened(&mut self, pool_key: usize, server: Server) {
+        let Server { stream, tls, address, parameters, process, secret, received } = server;
+        let none = self.shared.shelf.none();
+        let serial = self.halls.next_serial();
+        let database = self.halls.tenant_of_pool(pool_key).entry.database.clone();
+        let record = ServerRecord {
+            socket: Socket::new(stream, tls.map(|tls| Box::new(rustls::Connection::Client(*tls)))),
+            input: Vec::new(),
+            back: Back::new(none, &parameters),
+            pool: pool_key,
+            client: None,
+            duty: Duty::Lent,
+            address,
+            database,
+            process,
+            secret,
+            serial,
+            cancels: 0,
+            soiled: false,
+        };
+        // A server that was upgraded tells so: what the next clients are greeted with must be its own words.
+        let version = |pairs: &[(String, String)]| pairs.iter().find(|(name, _)| name == "server_version").cloned();
+        let fresh = version(&parameters).map(|(_, value)| value.into_boxed_str());
+        let known = self.halls.servers.iter().find(|(_, other)| other.pool == pool_key).and_then(|(_, other)| {
+            other.back.parameters.iter().find(|(name, _)| &**name == "server_version").map(|(_, value)| value.clone())
+        });
+        let pool = &mut self.halls.pools[pool_key];
+        if known != fresh {
+            pool.greetings.clear();
+        }
+        pool.servers += 1;
+        let key = self.halls.servers.insert(record);
+        let source = self.halls.servers[key].socket.source();
+        if let Err(error) = self.poll.registry().register(source, Slot::Server(key).token(), BOTH) {
+            tracing::error!(%error, "epoll takes no more connections");
+            return self.close_server(key);
+        }
+        if !received.is_empty() {
+            self.server_said(key, &received);
+        }
+        if self.halls.servers[key].duty == Duty::Lent {
+            self.put_back(key);
+        }
+    }
+
+    fn fail_waiters(&mut self, pool: usize, error: &OpenError) {
+        let waiters: Vec<usize> = self.halls.pools[pool].waiters.iter().copied().collect();
+        let instance = self.halls.tenant_of_pool(pool).instance;
+        let name = self.halls.instances[instance].name.clone();
+        for client in waiters {
+            let Some(record) = self.halls.clients.get(client) else { continue };
+            let severity = if record.stage == Stage::Greeting { Severity::Fatal } else { Severity::Error };
+            let mut bytes = Vec::new();
+            match error {
+                OpenError::Refused { body, .. } => write_as(&mut bytes, severity, body),
+                OpenError::Unreachable { detail } => {
+                    let message = format!("the tenant's database instance \"{name}\" does not answer");
+                    Report::new(severity, SqlState::CANNOT_CONNECT_NOW, message)
+                        .detail(detail.as_str())
+                        .hint("It may be starting or being moved; try again in a moment.")
+                        .write(&mut bytes);
+                }
+                OpenError::Unproven { detail } => {
+                    let message = format!("the tenant's database instance \"{name}\" could not prove itself");
+                    Report::new(severity, SqlState::CONNECTION_FAILURE, message).detail(detail.as_str()).write(&mut bytes);
+                }
+            }
+            self.refuse_with(client, &bytes);
+        }
+    }
+
+    /// All deadlines, a few times a second while there are any.
+    pub(super) fn tick(&mut self) {
+        self.next_tick = None;
+        let mut again = false;
+        let pools: Vec<usize> = self.halls.pools.iter().map(|(key, _)| key).collect();
+        for key in pools {
+            again |= self.tick_pool(key);
+        }
+        let late: Vec<usize> = self.halls.servers.iter().filter_map(|(key, server)| match server.duty {
+            Duty::Cleaning { until } => {
+                again = true;
+                (until <= self.now).then_some(key)
+            }
+            _ => None,
+        }).collect();
+        for key in late {
+            self.close_server(key);
+        }
+        self.end_the_ended();
+        again |= self.halls.clients.iter().any(|(_, client)| client.ended.is_some());
+        again |= self.end_patience();
+        again |= self.tick_drain();
+        if again {
+            self.keep_ticking();
+        }
+    }
+
+    fn tick_pool(&mut self, key: usize) -> bool {
+        let pool = &self.halls.pools[key];
+        if pool.waiters.is_empty() && pool.idle.is_empty() {
+            return false;
+        }
+        let paused = self.halls.tenants[pool.tenant].paused();
+        let waiters: Vec<usize> = self.halls.pools[key].waiters.iter().copied().collect();
+        for client in waiters {
+            let record = &mut self.halls.clients[client];
+            let Some(since) = record.waiting else { continue };
+            let waited = self.now.duration_since(since);
+            if waited >= self.timing.query_wait {
+                self.refuse_waiter(client, paused);
+            } else if waited >= NOTICE_AFTER && !record.told_to_wait {
+                record.told_to_wait = true;
+                if record.stage == Stage::Open {
+                    let text = if paused { "waiting: the tenant is paused" } else { "waiting for a server connection" };
+                    let mut bytes = Vec::new();
+                    Report::notice(text).write(&mut bytes);
+                    self.write_client(client, &bytes);
+                }
+            } else if waited < NOTICE_AFTER {
+                // The others came later.
+                break;
+            }
+        }
+        while let Some((since, server)) = self.oldest_idle(key) {
+            if self.now.duration_since(since) < self.timing.server_idle {
+                break;
+            }
+            self.close_server(server);
+        }
+        let pool = &self.halls.pools[key];
+        !pool.waiters.is_empty() || !pool.idle.is_empty()
+    }
+
+    fn refuse_waiter(&mut self, client: usize, paused: bool) {
+        let record = &self.halls.clients[client];
+        let severity = if record.stage == Stage::Greeting { Severity::Fatal } else { Severity::Error };
+        let entry = self.halls.tenant_of_pool(self.halls.clients[client].pool).entry.clone();
+        let seconds = self.timing.query_wait.as_secs();
+        let tenant = &entry.tenant;
+        let report = if paused {
+            let message = format!("tenant \"{tenant}\" is paused, for more than {seconds} s by now");
+            Report::new(severity, SqlState::CANNOT_CONNECT_NOW, message).hint("Try again in a moment.")
+        } else {
+            let most = entry.server_connections;
+            let message = format!("tenant \"{tenant}\" waited {seconds} s for one of its {most} server connections");
+            Report::new(severity, SqlState::TOO_MANY_CONNECTIONS, message)
+                .hint("Transactions that stay open keep them busy; end them sooner, or ask for more.")
+        };
+        self.refuse(client, &report);
+    }
+}

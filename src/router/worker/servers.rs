@@ -1,0 +1,403 @@
+//! Server connections: their replies, their return to the pool, their end.
+
+use super::clients::shutting_down;
+use super::outside::ServerId;
+use super::socket::Got;
+use super::state::{Duty, Slot, Stage};
+use super::{READS_MAX, Worker};
+use crate::router::protocol::back::field;
+use crate::router::protocol::error::{Report, Severity, SqlState};
+
+impl Worker {
+    pub(super) fn server_readable(&mut self, key: usize) {
+        for _ in 0..READS_MAX {
+            let Some(server) = self.halls.servers.get_mut(key) else { return };
+            if server.duty == Duty::Gone || !server.socket.readable {
+                return;
+            }
+            // Its client must take the last replies first.
+            if server.client.is_some_and(|client| self.halls.clients[client].socket.blocked()) {
+                return;
+            }
+            if self.buffer.is_empty() {
+                // In use by whoever called; this one's turn comes next.
+                break;
+            }
+            let mut buffer = std::mem::take(&mut self.buffer);
+            match server.socket.read(&mut buffer) {
+                Ok(Got::Bytes(n)) => self.server_said(key, &buffer[..n]),
+                Ok(Got::Nothing) => {}
+                Ok(Got::End) | Err(_) => self.server_lost(key),
+            }
+            self.buffer = buffer;
+        }
+        if self.halls.servers.get(key).is_some_and(|server| server.socket.readable && server.duty != Duty::Gone) {
+            self.again.push(Slot::Server(key));
+        }
+    }
+
+    /// Bytes from the server, after those that are kept because they were too few.
+    pub(super) fn server_said(&mut self, key: usize, bytes: &[u8]) {
+        let server = &mut self.halls.servers[key];
+        if server.input.is_empty() {
+            let used = self.server_feed(key, bytes);
+            if let Some(server) = self.halls.servers.get_mut(key) {
+                server.input.extend_from_slice(&bytes[used..]);
+            }
+        } else {
+            let mut input = std::mem::take(&mut server.input);
+            input.extend_from_slice(bytes);
+            let used = self.server_feed(key, &input);
+            if let Some(server) = self.halls.servers.get_mut(key)
+                && used < input.len()
+            {
+                input.drain(..used);
+                server.input = input;
+            }
+        }
+    }
+
+    fn server_feed(&mut self, key: usize, bytes: &[u8]) -> usize {
+        let server = &mut self.halls.servers[key];
+        let (pool, client) = (server.pool, server.client);
+        let front = client.map(|client| &mut self.halls.clients[client].front);
+        self.to_client.clear();
+        let told = match server.back.take(front, &mut self.shared, bytes, &mut self.to_client) {
+            Ok(told) => told,
+            Err(desync) => {
+                tracing::error!(%desync, "a server connection is out of step and is closed");
+                self.server_lost(key);
+                return bytes.len();
+            }
+        };
+        if let Some(client) = client
+            && !self.to_client.is_empty()
+        {
+            let counts = &mut self.halls.tenant_of_pool(pool).counts;
+            counts.errors += u64::from(told.errors);
+            let record = &mut self.halls.clients[client];
+            let written = match self.to_client.single(bytes) {
+                Some(piece) => {
+                    counts_out(&mut self.halls.tenants[self.halls.pools[pool].tenant].counts, piece.len());
+                    record.socket.write(piece)
+                }
+                None => {
+                    let pieces = self.to_client.io_slices(bytes);
+                    let length = pieces.iter().map(|piece| piece.len()).sum();
+                    counts_out(&mut self.halls.tenants[self.halls.pools[pool].tenant].counts, length);
+                    record.socket.write_all(&pieces)
+                }
+            };
+            if written.is_err() {
+                self.client_gone(client);
+            }
+        }
+        if let Some(body) = told.fatal {
+            self.server_died(key, &body);
+            return bytes.len();
+        }
+        if let Some(body) = told.ours_failed {
+            self.ours_failed(key, &body);
+        }
+        let Some(server) = self.halls.servers.get(key).filter(|server| server.duty != Duty::Gone) else {
+            return bytes.len();
+        };
+        if server.back.at_rest() {
+            if told.consumed == bytes.len() {
+                self.server_rests(key);
+            }
+        } else if let Some(client) = server.client
+            && !self.halls.clients[client].input.is_empty()
+        {
+            // It may have waited for replies to be fewer.
+            self.advance(client);
+        }
+        told.consumed
+    }
+
+    /// Nothing is owed, no transaction is open.
+    pub(super) fn server_rests(&mut self, key: usize) {
+        let Some(server) = self.halls.servers.get_mut(key) else { return };
+        match (server.duty, server.client) {
+            (Duty::Lent, Some(client)) => {
+                let record = &mut self.halls.clients[client];
+                if record.preparing {
+                    let paused = self.halls.tenants[self.halls.pools[server.pool].tenant].held.contains(&client);
+                    if paused {
+                        return;
+                    }
+                    record.preparing = false;
+                    server.back.settings = Some(record.front.settings.clone());
+                    return if record.stage == Stage::Greeting {
+                        self.greet_from_server(client);
+                    } else {
+                        self.advance(client);
+                    };
+                }
+                if record.front.inside_a_message() {
+                    return;
+                }
+                if record.front.keeps_server() {
+                    server.soiled = true;
+                    let stale = self.is_stale(key);
+                    if stale {
+                        return self.client_leaves(client, &moved());
+                    }
+                    if self.draining.is_some() {
+                        return self.client_leaves(client, &shutting_down());
+                    }
+                } else {
+                    record.server = None;
+                    record.front.rest();
+                    server.back.last_front = record.front.id;
+                    server.client = None;
+                    self.put_back(key);
+                    if self.draining.is_some() {
+                        return self.client_leaves(client, &shutting_down());
+                    }
+                }
+                self.check_home(client);
+                self.advance_if_open(client);
+            }
+            (Duty::Cleaning { .. }, None) => self.cleaned(key),
+            _ => {}
+        }
+    }
+
+    fn advance_if_open(&mut self, client: usize) {
+        if self.halls.clients.get(client).is_some_and(|record| {
+            record.stage == Stage::Open && (!record.input.is_empty() || record.ended.is_some())
+        }) {
+            self.advance(client);
+        }
+    }
+
+    /// The client that had it is gone, or must do without it.
+    pub(super) fn abandon(&mut self, key: usize, unfinished: bool) {
+        let Some(server) = self.halls.servers.get_mut(key) else { return };
+        server.client = None;
+        if server.duty == Duty::Gone {
+            return;
+        }
+        let replication = self.halls.pools[server.pool].replication.is_some();
+        // Half a message of somebody else's can only be ended by closing.
+        if unfinished || replication {
+            return self.close_server(key);
+        }
+        let running = server.back.owes();
+        let clean = server.back.at_rest() && !server.soiled;
+        server.duty = Duty::Cleaning { until: self.now + self.timing.cleaning };
+        if clean {
+            return self.cleaned(key);
+        }
+        let mut bytes = Vec::new();
+        server.back.put_copy_fail(&mut bytes);
+        if server.back.wants_sync() {
+            server.back.put_sync(&mut bytes);
+        }
+        let transaction = running || server.back.in_transaction();
+        if running {
+            self.cancel_query(key);
+        }
+        let server = &mut self.halls.servers[key];
+        if transaction {
+            server.back.put_our_query("ROLLBACK", &mut bytes);
+        }
+        self.to_server.clear();
+        self.to_server.make(|out| out.append(&mut bytes));
+        self.keep_ticking();
+        if self.write_server(key, &[]) && self.halls.servers[key].back.at_rest() {
+            self.cleaned(key);
+        }
+    }
+
+    /// At rest without a client: made a stranger's again, if need be, and lent on.
+    fn cleaned(&mut self, key: usize) {
+        let none = self.shared.shelf.none();
+        let server = &mut self.halls.servers[key];
+        if server.cancels > 0 {
+            return;
+        }
+        if server.soiled {
+            server.soiled = false;
+            let mut bytes = Vec::new();
+            server.back.put_our_query("DISCARD ALL", &mut bytes);
+            // What it answers counts only once it has come; should it fail, the connection is closed.
+            server.back.forget_all(none);
+            server.back.last_front = 0;
+            self.to_server.clear();
+            self.to_server.make(|out| out.append(&mut bytes));
+            self.write_server(key, &[]);
+            return;
+        }
+        self.put_back(key);
+    }
+
+    /// One of the router's own statements was refused.
+    fn ours_failed(&mut self, key: usize, body: &[u8]) {
+        let server = &self.halls.servers[key];
+        let Some(client) = server.client else { return self.close_server(key) };
+        let greeting = self.halls.clients[client].stage == Stage::Greeting;
+        // At a greeting it was the client's own startup parameter; the server connection is as it was before.
+        let mut report = Vec::new();
+        write_as(&mut report, Severity::Fatal, body);
+        if greeting {
+            self.halls.clients[client].preparing = false;
+            self.client_leaves_with(client, &report);
+        } else {
+            self.client_leaves_with(client, &report);
+            self.close_server(key);
+        }
+    }
+
+    /// All of `to_server` (its pieces are of `input`) to the server; `false`: it is lost.
+    pub(super) fn write_server(&mut self, key: usize, input: &[u8]) -> bool {
+        let server = &mut self.halls.servers[key];
+        let written = match self.to_server.single(input) {
+            Some(piece) => server.socket.write(piece),
+            None => server.socket.write_all(&self.to_server.io_slices(input)),
+        };
+        if written.is_err() {
+            // What it said last may be waiting to be read: that is the better reason.
+            server.socket.readable = true;
+            self.again.push(Slot::Server(key));
+        }
+        true
+    }
+
+    pub(super) fn server_writable(&mut self, key: usize) {
+        let Some(server) = self.halls.servers.get_mut(key) else { return };
+        if server.duty == Duty::Gone || !server.socket.blocked() {
+            return;
+        }
+        if server.socket.flush().is_err() {
+            return self.server_lost(key);
+        }
+        if let Some(client) = server.client.filter(|_| !server.socket.blocked()) {
+            self.advance(client);
+            self.client_readable(client);
+        }
+    }
+
+    /// Closed, without a word to its client.
+    fn server_lost(&mut self, key: usize) {
+        let Some(server) = self.halls.servers.get(key).filter(|server| server.duty != Duty::Gone) else { return };
+        let client = server.client;
+        let busy = server.back.owes() || server.back.in_transaction();
+        if let Some(client) = client {
+            let keeps = self.halls.clients[client].front.keeps_server();
+            let lost = "the connection to the tenant's database was lost";
+            let hint = "What ran has been rolled back, unless it had just been committed. Look before you run it again.";
+            if self.halls.clients[client].stage == Stage::Open && busy && !keeps && !self.halls.servers[key].back.in_transaction()
+            {
+                self.forget_server(key);
+                let mut bytes = Vec::new();
+                Report::error(SqlState::CONNECTION_FAILURE, lost).hint(hint).write(&mut bytes);
+                self.halls.clients[client].server = None;
+                return self.close_after_error(client, key, &bytes);
+            }
+            if busy || keeps {
+                self.client_leaves(client, &Report::fatal(SqlState::CONNECTION_FAILURE, lost).hint(hint));
+            } else if let Some(record) = self.halls.clients.get_mut(client) {
+                record.server = None;
+                record.preparing = false;
+            }
+        }
+        self.close_server(key);
+    }
+
+    /// Its query failed with the server connection; the session goes on with the next one.
+    fn close_after_error(&mut self, client: usize, server: usize, error: &[u8]) {
+        let synced = self.halls.servers[server].back.owes_ready();
+        self.close_server(server);
+        let record = &mut self.halls.clients[client];
+        record.preparing = false;
+        let mut bytes = error.to_vec();
+        if synced {
+            crate::router::protocol::frame::put(&mut bytes, b'Z', |out| out.push(b'I'));
+        } else {
+            record.front.refuse();
+        }
+        self.write_client(client, &bytes);
+        self.advance(client);
+    }
+
+    fn forget_server(&mut self, key: usize) {
+        self.halls.servers[key].client = None;
+    }
+
+    /// It said that it ends. Where a client has it, the client has heard it, and that is all it hears.
+    fn server_died(&mut self, key: usize, body: &[u8]) {
+        let server = &self.halls.servers[key];
+        let code = field(body, b'C').map(|code| String::from_utf8_lossy(code).into_owned()).unwrap_or_default();
+        tracing::debug!(code, "a server connection was ended by its server");
+        if let Some(client) = server.client {
+            let told = server.back.owes();
+            if told {
+                let record = &mut self.halls.clients[client];
+                record.server = None;
+                self.forget_server(key);
+                self.client_leaves_with(client, &[]);
+            } else {
+                let mut bytes = Vec::new();
+                write_as(&mut bytes, Severity::Fatal, body);
+                let keeps = self.halls.clients[client].front.keeps_server();
+                if keeps || self.halls.servers[key].back.in_transaction() {
+                    self.client_leaves_with(client, &bytes);
+                } else {
+                    self.halls.clients[client].server = None;
+                }
+            }
+        }
+        self.close_server(key);
+    }
+
+    /// Lets go of the connection and of its place in pool, tenant and instance.
+    pub(super) fn close_server(&mut self, key: usize) {
+        let Some(server) = self.halls.servers.get_mut(key) else { return };
+        if server.duty == Duty::Gone {
+            return;
+        }
+        server.socket.close();
+        let _ = self.poll.registry().deregister(server.socket.source());
+        server.duty = Duty::Gone;
+        let pool = server.pool;
+        if let Some(client) = server.client.take()
+            && let Some(client) = self.halls.clients.get_mut(client)
+        {
+            client.server = None;
+        }
+        self.doomed.push(Slot::Server(key));
+        self.halls.pools[pool].idle.retain(|&idle| idle != key);
+        self.halls.pools[pool].servers -= 1;
+        self.place_freed(pool);
+    }
+
+    pub(super) fn cancelled(&mut self, id: ServerId) {
+        let Some(server) = self.halls.servers.get_mut(id.key).filter(|server| server.serial == id.serial) else { return };
+        server.cancels = server.cancels.saturating_sub(1);
+        if matches!(server.duty, Duty::Cleaning { .. }) && server.back.at_rest() {
+            self.cleaned(id.key);
+        }
+    }
+}
+
+fn counts_out(counts: &mut super::report::Counts, bytes: usize) {
+    counts.bytes_out += bytes as u64;
+}
+
+pub(super) fn moved() -> Report<'static> {
+    Report::fatal(SqlState::ADMIN_SHUTDOWN, "the tenant's database has moved")
+        .hint("This session kept a server connection of its own, which does not move along. Connect again.")
+}
+
+/// The server's own words at another severity.
+pub(super) fn write_as(out: &mut Vec<u8>, severity: Severity, body: &[u8]) {
+    let text = |wanted| field(body, wanted).map(|text| String::from_utf8_lossy(text));
+    let code = field(body, b'C').and_then(|code| code.try_into().ok()).map_or(SqlState::CONNECTION_FAILURE, SqlState);
+    let message = text(b'M').unwrap_or_else(|| "the server refuses without a reason".into());
+    let mut report = Report::new(severity, code, message);
+    report.detail = text(b'D');
+    report.hint = text(b'H');
+    report.write(out);
+}

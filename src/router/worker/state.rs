@@ -1,0 +1,176 @@
+//! A worker's records. They name each other by their keys in the halls; no record owns another.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use mio::Token;
+use slab::Slab;
+
+use super::report::Counts;
+use super::socket::Socket;
+use crate::router::handover::Proof;
+use crate::router::protocol::back::Back;
+use crate::router::protocol::front::Front;
+use crate::router::table::{Entry, State};
+use crate::tenancy::Address;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Slot {
+    Client(usize),
+    Server(usize),
+}
+
+impl Slot {
+    pub fn from_token(token: Token) -> Slot {
+        if token.0 & 1 == 0 { Slot::Client(token.0 >> 1) } else { Slot::Server(token.0 >> 1) }
+    }
+
+    pub fn token(self) -> Token {
+        match self {
+            Slot::Client(key) => Token(key << 1),
+            Slot::Server(key) => Token(key << 1 | 1),
+        }
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Halls {
+    pub clients: Slab<ClientRecord>,
+    pub servers: Slab<ServerRecord>,
+    pub pools: Slab<Pool>,
+    pub tenants: Slab<Tenant>,
+    pub instances: Slab<Instance>,
+    pub tenant_keys: HashMap<Arc<str>, usize>,
+    pub instance_keys: HashMap<Arc<str>, usize>,
+    /// Given to each new pool and server connection.
+    pub serial: u64,
+}
+
+/// Where a client is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// Logged in, and not yet told the parameters of its session.
+    Greeting,
+    Open,
+    /// It was told why; gone as soon as that is written.
+    Leaving,
+    Gone,
+}
+
+pub struct ClientRecord {
+    pub(super) socket: Socket,
+    /// Received and not yet taken.
+    pub(super) input: Vec<u8>,
+    pub(super) front: Front,
+    pub(super) stage: Stage,
+    pub(super) server: Option<usize>,
+    /// In the queue of its pool, since.
+    pub(super) waiting: Option<Instant>,
+    pub(super) told_to_wait: bool,
+    /// Its server connection is being prepared for it; its own bytes wait.
+    pub(super) preparing: bool,
+    /// It will send no more, since.
+    pub(super) ended: Option<Instant>,
+    pub(super) pool: usize,
+    /// As it was when it came here; the tenant's record has the latest.
+    pub(super) entry: Arc<Entry>,
+    pub(super) role: Arc<str>,
+    pub(super) peer: SocketAddr,
+    /// Of its BackendKeyData.
+    pub(super) secret: Box<[u8]>,
+    /// What is known of it for login, should it go to another worker.
+    pub(super) proof: Proof,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Duty {
+    /// In its pool.
+    Idle { since: Instant },
+    /// A client has it.
+    Lent,
+    /// Being made clean; closed should that not be done in time.
+    Cleaning { until: Instant },
+    Gone,
+}
+
+pub(super) struct ServerRecord {
+    pub socket: Socket,
+    pub input: Vec<u8>,
+    pub back: Back,
+    pub pool: usize,
+    pub client: Option<usize>,
+    pub duty: Duty,
+    pub address: Address,
+    pub database: Arc<str>,
+    pub process: u32,
+    pub secret: Vec<u8>,
+    pub serial: u64,
+    /// Cancel requests on their way; it is not lent before they have arrived.
+    pub cancels: u32,
+    /// A session was on it: DISCARD ALL before anybody else gets it.
+    pub soiled: bool,
+}
+
+/// The server connections of one tenant's role.
+pub(super) struct Pool {
+    pub serial: u64,
+    pub tenant: usize,
+    pub role: Arc<str>,
+    /// Its server connections are of this kind of replication, and serve one client each.
+    pub replication: Option<String>,
+    pub proof: Proof,
+    /// The longest idle first; the last is lent next.
+    pub idle: Vec<usize>,
+    pub waiters: VecDeque<usize>,
+    pub opening: u32,
+    /// Its server connections, those being opened left out.
+    pub servers: u32,
+    pub clients: u32,
+    /// The ParameterStatus messages a client with these startup settings gets.
+    pub greetings: HashMap<u64, Arc<[u8]>>,
+}
+
+pub(super) struct Tenant {
+    pub entry: Arc<Entry>,
+    pub instance: usize,
+    pub pools: Vec<usize>,
+    /// Server connections, those being opened among them.
+    pub open: u32,
+    pub counts: Counts,
+    /// The version [`super::Outside::applied`] was last told of.
+    pub applied: u64,
+    /// When what still runs is ended, because the tenant is paused.
+    pub patience_ends: Option<Instant>,
+    /// Clients that keep a server connection and wait for the tenant to go on.
+    pub held: Vec<usize>,
+}
+
+impl Tenant {
+    pub fn paused(&self) -> bool {
+        matches!(self.entry.state, State::Paused { .. })
+    }
+
+}
+
+/// One Postgres server, and the cap its tenants share.
+pub(super) struct Instance {
+    pub name: Arc<str>,
+    pub cap: u32,
+    pub open: u32,
+    /// Tenants with clients that wait because of the cap, in the order in which they get their turn.
+    pub queue: VecDeque<usize>,
+}
+
+impl Halls {
+    pub fn next_serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+
+    pub fn tenant_of_pool(&mut self, pool: usize) -> &mut Tenant {
+        let tenant = self.pools[pool].tenant;
+        &mut self.tenants[tenant]
+    }
+}

@@ -1,0 +1,163 @@
+//! All workers together, as the rest of the router sees them.
+
+use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use mio::{Poll, Waker};
+
+use super::outside::{Order, Outside, PoolId, ServerId};
+use super::report::Report;
+use super::state::Halls;
+use super::{BUFFER, WAKER, Worker};
+use crate::router::handover::{Client, OpenError, Server};
+use crate::router::protocol::frame::Out;
+use crate::router::protocol::front::Shared;
+use crate::router::table::Entry;
+
+/// Bits of a client's process number that name its worker, below those of its replica.
+pub(super) const WORKER_BITS: u32 = 4;
+pub(super) const CLIENT_BITS: u32 = 20;
+
+/// Bounds on waiting.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// For a server connection, before the query is refused.
+    pub query_wait: Duration,
+    /// A server connection nobody uses is closed after this time, so that a sleeping instance may sleep.
+    pub server_idle: Duration,
+    /// For a server connection to become clean after its client.
+    pub cleaning: Duration,
+    /// Server connections to one instance, all its tenants together, until the server itself says less.
+    pub instance_cap: u32,
+    /// Number of this replica, in its clients' cancel keys: 0..=255.
+    pub replica: u8,
+}
+
+impl Default for Timing {
+    fn default() -> Timing {
+        Timing {
+            query_wait: Duration::from_secs(60),
+            server_idle: Duration::from_secs(60),
+            cleaning: Duration::from_secs(5),
+            instance_cap: 90,
+            replica: 0,
+        }
+    }
+}
+
+#[derive(Clone)]
+pub struct Team {
+    members: Arc<[Member]>,
+}
+
+struct Member {
+    orders: Sender<Order>,
+    waker: Waker,
+}
+
+impl Team {
+    /// Starts `count` (1..=16) threads.
+    ///
+    /// # Errors
+    /// The system gives no epoll or no thread.
+    pub fn start(count: usize, outside: &Arc<dyn Outside>, timing: Timing) -> std::io::Result<(Team, Vec<JoinHandle<()>>)> {
+        let mut members = Vec::new();
+        let mut parts = Vec::new();
+        for _ in 0..count.clamp(1, 1 << WORKER_BITS) {
+            let poll = Poll::new()?;
+            let waker = Waker::new(poll.registry(), WAKER)?;
+            let (sender, orders) = channel();
+            members.push(Member { orders: sender, waker });
+            parts.push((poll, orders));
+        }
+        let team = Team { members: members.into() };
+        let mut threads = Vec::new();
+        for (index, (poll, orders)) in parts.into_iter().enumerate() {
+            let worker = Worker {
+                poll,
+                orders,
+                outside: outside.clone(),
+                timing,
+                index: u8::try_from(index).unwrap_or(u8::MAX),
+                team: team.clone(),
+                halls: Halls::default(),
+                shared: Shared::default(),
+                buffer: vec![0; BUFFER],
+                to_server: Out::default(),
+                to_client: Out::default(),
+                again: Vec::new(),
+                doomed: Vec::new(),
+                now: Instant::now(),
+                next_tick: None,
+                draining: None,
+            };
+            threads.push(std::thread::Builder::new().name(format!("router-{index}")).spawn(move || worker.run())?);
+        }
+        Ok((team, threads))
+    }
+
+    /// The worker of an instance's tenants.
+    pub(super) fn home(&self, instance: &str) -> usize {
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(instance);
+        usize::try_from(hash % self.members.len() as u64).unwrap_or(0)
+    }
+
+    pub(super) fn send(&self, worker: usize, order: Order) {
+        // A worker that has ended wants nothing any more.
+        if let Some(member) = self.members.get(worker)
+            && member.orders.send(order).is_ok()
+        {
+            let _ = member.waker.wake();
+        }
+    }
+
+    pub fn adopt(&self, client: Box<Client>) {
+        self.send(self.home(&client.session.entry.instance), Order::Adopt(client));
+    }
+
+    pub fn opened(&self, pool: PoolId, result: Result<Box<Server>, OpenError>) {
+        self.send(pool.worker, Order::Opened { pool, result });
+    }
+
+    pub fn cancelled(&self, server: ServerId) {
+        self.send(server.worker, Order::Cancelled(server));
+    }
+
+    /// Of a CancelRequest that names this replica.
+    pub fn cancel(&self, process: u32, secret: Vec<u8>) {
+        let worker = process >> CLIENT_BITS & ((1 << WORKER_BITS) - 1);
+        self.send(usize::try_from(worker).unwrap_or(usize::MAX), Order::Cancel { process, secret });
+    }
+
+    /// A tenant's entry has changed.
+    pub fn route(&self, tenant: &Arc<str>, entry: Option<&Arc<Entry>>) {
+        for worker in 0..self.members.len() {
+            self.send(worker, Order::Route { tenant: tenant.clone(), entry: entry.cloned() });
+        }
+    }
+
+    /// Each worker's report, given to `give` on the worker's thread.
+    pub fn report(&self, give: &(impl Fn(Report) + Clone + Send + 'static)) {
+        for worker in 0..self.members.len() {
+            self.send(worker, Order::Report(Box::new(give.clone())));
+        }
+    }
+
+    pub fn size(&self) -> usize {
+        self.members.len()
+    }
+
+    pub fn drain(&self, until: Instant) {
+        for worker in 0..self.members.len() {
+            self.send(worker, Order::Drain { until });
+        }
+    }
+}
+
+/// The replica a client's process number names.
+pub fn replica_of(process: u32) -> u8 {
+    u8::try_from(process >> (WORKER_BITS + CLIENT_BITS)).unwrap_or(0)
+}
