@@ -406,6 +406,7 @@ impl Worker {
             return;
         }
         client.socket.close();
+        tracing::debug!(connection = client.front.id, peer = %client.peer, "a client has left");
         let _ = self.poll.registry().deregister(client.socket.source());
         let pool = client.pool;
         client.stage = Stage::Gone;

@@ -34,11 +34,6 @@ impl Socket {
         &mut self.stream
     }
 
-    /// Back to where it came from, for another worker; nothing may be unsent.
-    pub fn into_parts(self) -> (std::net::TcpStream, Option<Box<Connection>>) {
-        (self.stream.into(), self.tls)
-    }
-
     pub fn blocked(&self) -> bool {
         !self.unsent.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.wants_write())
     }
