@@ -64,7 +64,9 @@ pub enum Encryption {
 pub enum State {
     Active,
     /// Clients stay and new transactions wait. Those that run have `patience` to end by themselves.
-    Paused { patience: Duration },
+    Paused {
+        patience: Duration,
+    },
     Suspended,
     Retired,
 }

@@ -5,73 +5,14 @@ use std::sync::Arc;
 
 use super::frame::{BadLength, HEAD, INSPECT_MAX, Out, head, put, split_nul};
 use super::front::{Front, Shared};
+pub use super::replies::field;
+use super::replies::{Kind, Local, Owed, is_fatal, renamed};
 use super::settings::{Settings, Value};
 use super::sql::Effect;
 use super::statements::Statement;
 
 /// Statements a server connection keeps; the longest unused one goes.
 const PREPARED_MAX: usize = 512;
-
-/// A reply the router gives itself, in its turn among the server's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Local {
-    Parsed,
-    Closed,
-    /// With ReadyForQuery.
-    Deallocated,
-    DeallocatedAll,
-    Discarded,
-}
-
-impl Local {
-    pub(super) fn put(self, out: &mut Vec<u8>, status: u8) {
-        let tag: &[u8] = match self {
-            Local::Parsed => return put(out, b'1', |_| {}),
-            Local::Closed => return put(out, b'3', |_| {}),
-            Local::Deallocated => b"DEALLOCATE\0",
-            Local::DeallocatedAll => b"DEALLOCATE ALL\0",
-            Local::Discarded => b"DISCARD ALL\0",
-        };
-        put(out, b'C', |out| out.extend_from_slice(tag));
-        put(out, b'Z', |out| out.push(status));
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    Query,
-    Call,
-    Sync,
-    /// Of a name of the client's own, or of none.
-    Parse,
-    /// Of a statement with this id; its name is the next of `names`.
-    ParseNamed(u64),
-    /// Of a name that is taken: it will fail.
-    ParseTwice,
-    Bind,
-    Describe,
-    Execute,
-    Close,
-    /// The client's CopyDone or CopyFail; owes nothing itself.
-    CopyEnd,
-    Local(Local),
-    /// The router's own; their replies are for nobody else.
-    OurQuery,
-    OurParse(u64),
-    OurClose,
-}
-
-#[derive(Debug)]
-pub struct Owed {
-    kind: Kind,
-    effects: Option<Box<VecDeque<Effect>>>,
-}
-
-impl Owed {
-    pub(super) fn plain(kind: Kind) -> Owed {
-        Owed { kind, effects: None }
-    }
-}
 
 /// How a transaction ended, as far as the last command tag tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -90,8 +31,7 @@ pub struct Back {
     pub(super) owed: VecDeque<Owed>,
     /// Names of the Parse messages under way, in order.
     names: VecDeque<Box<[u8]>>,
-    /// The client's name of a statement, and the one in the server's complaint.
-    twice: Option<(Box<[u8]>, Box<[u8]>)>,
+    twice: Option<Twice>,
     /// After an error the server ignores everything up to the next Sync.
     pub(super) skipping: bool,
     /// Messages of the extended protocol since the last Sync.
@@ -119,6 +59,13 @@ pub struct Back {
 struct Prepared {
     used: u64,
     name: Box<[u8]>,
+}
+
+/// A Parse of a name that is taken: the name the client gave, and the one the server will complain of.
+#[derive(Debug)]
+struct Twice {
+    own: Box<[u8]>,
+    servers: Box<[u8]>,
 }
 
 /// What a step over the server's bytes came upon.
@@ -194,7 +141,12 @@ impl Back {
 
     pub(super) fn owe(&mut self, kind: Kind) {
         match kind {
-            Kind::Parse | Kind::ParseNamed(_) | Kind::ParseTwice | Kind::Bind | Kind::Describe | Kind::Execute
+            Kind::Parse
+            | Kind::ParseNamed(_)
+            | Kind::ParseTwice
+            | Kind::Bind
+            | Kind::Describe
+            | Kind::Execute
             | Kind::Close => self.segment = true,
             Kind::Local(Local::Parsed | Local::Closed) => self.segment = true,
             _ => {}
@@ -210,7 +162,7 @@ impl Back {
             && !self.skipping
             && let Some(last) = self.owed.back_mut()
         {
-            last.effects = Some(Box::new(effects.into()));
+            last.effects = effects.into();
         }
     }
 
@@ -223,7 +175,7 @@ impl Back {
 
     pub(super) fn owe_twice(&mut self, name: &[u8], servers: &[u8]) {
         self.owe(Kind::ParseTwice);
-        self.twice = Some((name.into(), servers.into()));
+        self.twice = Some(Twice { own: name.into(), servers: servers.into() });
     }
 
     /// Notes that the statement is used; answers whether the server must be told its text first.
@@ -337,7 +289,8 @@ impl Back {
                         self.prepared.remove(&id);
                     }
                     if let (Some(name), Some(front)) = (self.names.pop_front(), front.as_deref_mut()) {
-                        front.never_parsed(&name);
+                        // Its Parse failed, or was skipped.
+                        front.forget(&name);
                     }
                 }
                 Kind::OurParse(id) => drop(self.prepared.remove(&id)),
@@ -439,7 +392,10 @@ impl Back {
         }
         let Some(owed) = self.owed.front_mut() else { return };
         let is_execute = owed.kind == Kind::Execute;
-        let due = owed.effects.as_mut().and_then(|effects| {
+        let effects = &mut owed.effects;
+        let due = if effects.is_empty() {
+            None
+        } else {
             let answers = |effect: &Effect| match effect {
                 Effect::Set { .. } | Effect::SetLocal => tag == b"SET\0",
                 // `SET x TO DEFAULT` is one as well.
@@ -455,7 +411,7 @@ impl Back {
                 )
             });
             effects.front().is_some_and(answers).then(|| effects.pop_front()).flatten()
-        });
+        };
         if let (Some(effect), Some(front)) = (due, front) {
             self.apply(effect, front, shared);
         }
@@ -529,7 +485,7 @@ impl Back {
                 front.is_some()
             }
             Kind::ParseTwice => {
-                let renamed = self.twice.take().map(|(own, servers)| renamed(body, &servers, &own));
+                let renamed = self.twice.take().map(|twice| renamed(body, &twice.servers, &twice.own));
                 self.skip(front);
                 match renamed {
                     Some(body) if keep => {
@@ -555,7 +511,8 @@ impl Back {
         shared: &mut Shared,
         told: &mut Told,
     ) -> Result<bool, Desync> {
-        let (Some(Kind::Query | Kind::Call | Kind::Sync | Kind::OurQuery), &[status]) = (self.head_kind(), body) else {
+        let (Some(Kind::Query | Kind::Call | Kind::Sync | Kind::OurQuery), &[status]) = (self.head_kind(), body)
+        else {
             return Err(Desync::Unexpected('Z'));
         };
         self.pop();
@@ -634,35 +591,4 @@ impl Back {
             });
         }
     }
-}
-
-/// One field of an ErrorResponse's body.
-pub fn field(body: &[u8], wanted: u8) -> Option<&[u8]> {
-    let mut rest = body;
-    while let Some((&kind, after)) = rest.split_first() {
-        let (value, next) = split_nul(after)?;
-        if kind == wanted {
-            return Some(value);
-        }
-        rest = next;
-    }
-    None
-}
-
-/// The session ends with it. `V` is the severity in English; servers before 9.6 have only the translated one.
-fn is_fatal(body: &[u8]) -> bool {
-    matches!(field(body, b'V').or(field(body, b'S')), Some(b"FATAL" | b"PANIC"))
-}
-
-/// With every `from` in it replaced.
-fn renamed(body: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(body.len() + to.len());
-    let mut rest = body;
-    while let Some(at) = memchr::memmem::find(rest, from) {
-        out.extend_from_slice(&rest[..at]);
-        out.extend_from_slice(to);
-        rest = &rest[at + from.len()..];
-    }
-    out.extend_from_slice(rest);
-    out
 }

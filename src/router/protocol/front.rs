@@ -4,8 +4,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::back::{Back, Kind, Local, Owed};
+use super::back::Back;
 use super::frame::{BadLength, HEAD, INSPECT_MAX, Out, head, put, split_nul};
+use super::message::{Message, Passed, kind_and_name, length};
+use super::replies::{Kind, Local};
 use super::settings::{Settings, Shelf};
 use super::sql::{self, Effect};
 use super::statements::{Book, Statement};
@@ -256,7 +258,7 @@ impl Front {
         }
     }
 
-    fn forget(&mut self, name: &[u8]) -> bool {
+    pub(super) fn forget(&mut self, name: &[u8]) -> bool {
         let Some(rare) = &mut self.rare else { return false };
         if name.is_empty() {
             return rare.unnamed.take().is_some();
@@ -272,11 +274,6 @@ impl Front {
             rare.bytes = 0;
             rare.unnamed = None;
         }
-    }
-
-    /// The Parse of this name failed, or was skipped.
-    pub(super) fn never_parsed(&mut self, name: &[u8]) {
-        self.forget(name);
     }
 
     /// With a server connection: what goes to it, in order. `granted` says that the transaction may begin; without it the
@@ -428,8 +425,11 @@ impl Front {
             back.unnamed = Some((self.id, self.unnamed_turn));
             let effects = sql::effects(text).list;
             let rare = self.rare.get_or_insert_default();
-            let unnamed =
-                rare.unnamed.get_or_insert_with(|| Unnamed { message: Vec::new(), effects: Vec::new(), bound: false });
+            let unnamed = rare.unnamed.get_or_insert_with(|| Unnamed {
+                message: Vec::new(),
+                effects: Vec::new(),
+                bound: false,
+            });
             unnamed.message.clear();
             unnamed.message.extend_from_slice(message.bytes());
             unnamed.effects = effects;
@@ -593,65 +593,5 @@ impl Front {
         };
         back.owed_with(Kind::Execute, effects);
         Ok(Passed::Whole)
-    }
-}
-
-enum Passed {
-    /// More bytes are needed to decide.
-    Short,
-    /// It goes on as it is.
-    Whole,
-    /// Something else was sent for the first `taken` bytes of it.
-    Instead { taken: usize },
-}
-
-struct Message<'a> {
-    at: usize,
-    total: usize,
-    input: &'a [u8],
-}
-
-impl<'a> Message<'a> {
-    /// Whole, head included. Only where [`Message::body`] has answered something.
-    fn bytes(&self) -> &'a [u8] {
-        &self.input[self.at..self.at + self.total]
-    }
-
-    fn body(&self) -> Option<&'a [u8]> {
-        self.input.get(self.at + HEAD..self.at + self.total)
-    }
-
-    /// Of a message that is never longer than a name or two.
-    fn small_body(&self) -> Result<Option<&'a [u8]>, Broken> {
-        if self.total > INSPECT_MAX { Err(Broken::Format) } else { Ok(self.body()) }
-    }
-
-    /// Both names a Bind begins with, without the rest of it.
-    fn two_names(&self) -> Result<Option<(&'a [u8], &'a [u8])>, Broken> {
-        let end = (self.at + self.total).min(self.input.len());
-        let there = &self.input[self.at + HEAD..end];
-        let names = split_nul(there).and_then(|(portal, rest)| Some((portal, split_nul(rest)?.0)));
-        match names {
-            Some(names) => Ok(Some(names)),
-            None if there.len() + HEAD >= self.total.min(INSPECT_MAX) => Err(Broken::Format),
-            None => Ok(None),
-        }
-    }
-}
-
-/// Of Describe and Close.
-fn kind_and_name(body: &[u8]) -> Result<(u8, &[u8]), Broken> {
-    let (&kind, rest) = body.split_first().ok_or(Broken::Format)?;
-    let (name, _) = split_nul(rest).ok_or(Broken::Format)?;
-    Ok((kind, name))
-}
-
-fn length(total: usize) -> [u8; 4] {
-    u32::try_from(total - 1).unwrap_or(u32::MAX).to_be_bytes()
-}
-
-impl From<Local> for Owed {
-    fn from(local: Local) -> Owed {
-        Owed::plain(Kind::Local(local))
     }
 }

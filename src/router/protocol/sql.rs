@@ -5,11 +5,18 @@
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// `SET name …`; the statement as written, which does it again elsewhere.
-    Set { name: Box<str>, statement: Box<str> },
-    Reset { name: Box<str> },
+    Set {
+        name: Box<str>,
+        statement: Box<str>,
+    },
+    Reset {
+        name: Box<str>,
+    },
     ResetAll,
     DiscardAll,
-    Deallocate { name: Box<[u8]> },
+    Deallocate {
+        name: Box<[u8]>,
+    },
     DeallocateAll,
     /// Ends with its transaction; it answers `SET` like one that does not.
     SetLocal,
@@ -276,7 +283,8 @@ impl<'a> Words<'a> {
                 }
                 b'0'..=b'9' => {
                     // Letters may follow, as in 1e5 and 0xff; they start no word.
-                    self.at += self.text[self.at..].iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'_').count();
+                    self.at +=
+                        self.text[self.at..].iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'_').count();
                     return Token::Other;
                 }
                 _ => {

@@ -241,7 +241,8 @@ impl Worker {
                 let back = &mut record.back;
                 self.to_server.make(|out| back.put_evicted(out));
             }
-            let step = client.front.with_server(&mut record.back, granted, &mut self.shared, rest, &mut self.to_server);
+            let step =
+                client.front.with_server(&mut record.back, granted, &mut self.shared, rest, &mut self.to_server);
             granted = false;
             let step = match step {
                 Ok(step) => step,

@@ -30,16 +30,27 @@ pub enum Order {
     /// A client whose tenant's instance is another worker's now.
     Move(Box<ClientRecord>),
     /// The answer to [`Outside::open`].
-    Opened { pool: PoolId, result: Result<Box<Server>, OpenError> },
+    Opened {
+        pool: PoolId,
+        result: Result<Box<Server>, OpenError>,
+    },
     /// Somebody who knows a client's key wants its query cancelled.
-    Cancel { process: u32, secret: Vec<u8> },
+    Cancel {
+        process: u32,
+        secret: Vec<u8>,
+    },
     /// The answer to [`Outside::cancel`].
     Cancelled(ServerId),
     /// The tenant's entry is a new one, or gone.
-    Route { tenant: Arc<str>, entry: Option<Arc<Entry>> },
+    Route {
+        tenant: Arc<str>,
+        entry: Option<Arc<Entry>>,
+    },
     Report(Box<dyn FnOnce(Report) + Send>),
     /// No more clients come. Those at rest are told to go, the others when they come to rest, or at `until`.
-    Drain { until: Instant },
+    Drain {
+        until: Instant,
+    },
 }
 
 /// A server connection is wanted. Answered by [`Order::Opened`], always and once.

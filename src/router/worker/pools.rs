@@ -19,7 +19,13 @@ const NOTICE_AFTER: Duration = Duration::from_secs(5);
 const LOOK_BACK: usize = 4;
 
 impl Worker {
-    pub(super) fn pool_for(&mut self, tenant: usize, role: &Arc<str>, replication: Option<&str>, proof: &Proof) -> usize {
+    pub(super) fn pool_for(
+        &mut self,
+        tenant: usize,
+        role: &Arc<str>,
+        replication: Option<&str>,
+        proof: &Proof,
+    ) -> usize {
         let pools = &self.halls.tenants[tenant].pools;
         let same = |pool: &Pool| pool.role == *role && pool.replication.as_deref() == replication;
         if let Some(&key) = pools.iter().find(|&&key| same(&self.halls.pools[key])) {
@@ -90,7 +96,10 @@ impl Worker {
             return self.keep_ticking();
         }
         let tenant = self.halls.pools[pool_key].tenant;
-        if self.is_stale(key) || self.halls.pools[pool_key].replication.is_some() || self.owes_its_place(tenant, pool_key) {
+        if self.is_stale(key)
+            || self.halls.pools[pool_key].replication.is_some()
+            || self.owes_its_place(tenant, pool_key)
+        {
             self.close_server(key);
             return self.check_applied(tenant);
         }
@@ -308,7 +317,9 @@ impl Worker {
                 }
                 OpenError::Unproven { detail } => {
                     let message = format!("the tenant's database instance \"{name}\" could not prove itself");
-                    Report::new(severity, SqlState::CONNECTION_FAILURE, message).detail(detail.as_str()).write(&mut bytes);
+                    Report::new(severity, SqlState::CONNECTION_FAILURE, message)
+                        .detail(detail.as_str())
+                        .write(&mut bytes);
                 }
             }
             self.refuse_with(client, &bytes);
@@ -323,13 +334,18 @@ impl Worker {
         for key in pools {
             again |= self.tick_pool(key);
         }
-        let late: Vec<usize> = self.halls.servers.iter().filter_map(|(key, server)| match server.duty {
-            Duty::Cleaning { until } => {
-                again = true;
-                (until <= self.now).then_some(key)
-            }
-            _ => None,
-        }).collect();
+        let late: Vec<usize> = self
+            .halls
+            .servers
+            .iter()
+            .filter_map(|(key, server)| match server.duty {
+                Duty::Cleaning { until } => {
+                    again = true;
+                    (until <= self.now).then_some(key)
+                }
+                _ => None,
+            })
+            .collect();
         for key in late {
             self.close_server(key);
         }
@@ -358,7 +374,8 @@ impl Worker {
             } else if waited >= NOTICE_AFTER && !record.told_to_wait {
                 record.told_to_wait = true;
                 if record.stage == Stage::Open {
-                    let text = if paused { "waiting: the tenant is paused" } else { "waiting for a server connection" };
+                    let text =
+                        if paused { "waiting: the tenant is paused" } else { "waiting for a server connection" };
                     let mut bytes = Vec::new();
                     Report::notice(text).write(&mut bytes);
                     self.write_client(client, &bytes);

@@ -58,25 +58,33 @@ pub struct Report {
 
 impl Worker {
     pub(super) fn report(&self) -> Report {
-        let mut tenants: Vec<TenantReport> = self.halls.tenants.iter().map(|(_, tenant)| {
-            let pools = || tenant.pools.iter().map(|&pool| &self.halls.pools[pool]);
-            TenantReport {
-                tenant: tenant.entry.tenant.clone(),
-                instance: tenant.entry.instance.clone(),
-                tier: tenant.entry.tier.clone(),
-                version: tenant.entry.version,
-                paused: tenant.paused(),
-                clients: pools().map(|pool| pool.clients).sum(),
-                waiting: pools().map(|pool| u32::try_from(pool.waiters.len()).unwrap_or(u32::MAX)).sum(),
-                pinned: 0,
-                servers: pools().map(|pool| pool.servers).sum(),
-                idle_servers: pools().map(|pool| u32::try_from(pool.idle.len()).unwrap_or(u32::MAX)).sum(),
-                counts: tenant.counts,
-            }
-        }).collect();
+        let mut tenants: Vec<TenantReport> = self
+            .halls
+            .tenants
+            .iter()
+            .map(|(_, tenant)| {
+                let pools = || tenant.pools.iter().map(|&pool| &self.halls.pools[pool]);
+                TenantReport {
+                    tenant: tenant.entry.tenant.clone(),
+                    instance: tenant.entry.instance.clone(),
+                    tier: tenant.entry.tier.clone(),
+                    version: tenant.entry.version,
+                    paused: tenant.paused(),
+                    clients: pools().map(|pool| pool.clients).sum(),
+                    waiting: pools().map(|pool| u32::try_from(pool.waiters.len()).unwrap_or(u32::MAX)).sum(),
+                    pinned: 0,
+                    servers: pools().map(|pool| pool.servers).sum(),
+                    idle_servers: pools().map(|pool| u32::try_from(pool.idle.len()).unwrap_or(u32::MAX)).sum(),
+                    counts: tenant.counts,
+                }
+            })
+            .collect();
         for (_, server) in &self.halls.servers {
             let lent = server.duty == Duty::Lent;
-            let pins = server.client.and_then(|key| self.halls.clients.get(key)).is_some_and(|client| client.front.pin.is_some());
+            let pins = server
+                .client
+                .and_then(|key| self.halls.clients.get(key))
+                .is_some_and(|client| client.front.pin.is_some());
             if lent && pins {
                 let name = &self.halls.tenants[self.halls.pools[server.pool].tenant].entry.tenant;
                 if let Some(report) = tenants.iter_mut().find(|report| report.tenant == *name) {

@@ -165,9 +165,12 @@ impl Worker {
     }
 
     fn advance_if_open(&mut self, client: usize) {
-        if self.halls.clients.get(client).is_some_and(|record| {
-            record.stage == Stage::Open && (!record.input.is_empty() || record.ended.is_some())
-        }) {
+        if self
+            .halls
+            .clients
+            .get(client)
+            .is_some_and(|record| record.stage == Stage::Open && (!record.input.is_empty() || record.ended.is_some()))
+        {
             self.advance(client);
         }
     }
@@ -287,8 +290,12 @@ impl Worker {
         if let Some(client) = client {
             let keeps = self.halls.clients[client].front.keeps_server();
             let lost = "the connection to the tenant's database was lost";
-            let hint = "What ran has been rolled back, unless it had just been committed. Look before you run it again.";
-            if self.halls.clients[client].stage == Stage::Open && busy && !keeps && !self.halls.servers[key].back.in_transaction()
+            let hint =
+                "What ran has been rolled back, unless it had just been committed. Look before you run it again.";
+            if self.halls.clients[client].stage == Stage::Open
+                && busy
+                && !keeps
+                && !self.halls.servers[key].back.in_transaction()
             {
                 self.forget_server(key);
                 let mut bytes = Vec::new();
@@ -374,7 +381,9 @@ impl Worker {
     }
 
     pub(super) fn cancelled(&mut self, id: ServerId) {
-        let Some(server) = self.halls.servers.get_mut(id.key).filter(|server| server.serial == id.serial) else { return };
+        let Some(server) = self.halls.servers.get_mut(id.key).filter(|server| server.serial == id.serial) else {
+            return;
+        };
         server.cancels = server.cancels.saturating_sub(1);
         if matches!(server.duty, Duty::Cleaning { .. }) && server.back.at_rest() {
             self.cleaned(id.key);

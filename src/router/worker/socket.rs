@@ -73,7 +73,10 @@ impl Socket {
                     self.readable = false;
                     return Ok(Got::End);
                 }
-                Ok(_) => drop(tls.process_new_packets().map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?),
+                Ok(_) => tls
+                    .process_new_packets()
+                    .map(drop)
+                    .map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.readable = false;
                     return Ok(Got::Nothing);

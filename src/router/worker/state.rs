@@ -87,11 +87,15 @@ pub struct ClientRecord {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Duty {
     /// In its pool.
-    Idle { since: Instant },
+    Idle {
+        since: Instant,
+    },
     /// A client has it.
     Lent,
     /// Being made clean; closed should that not be done in time.
-    Cleaning { until: Instant },
+    Cleaning {
+        until: Instant,
+    },
     Gone,
 }
 
@@ -151,7 +155,6 @@ impl Tenant {
     pub fn paused(&self) -> bool {
         matches!(self.entry.state, State::Paused { .. })
     }
-
 }
 
 /// One Postgres server, and the cap its tenants share.

@@ -63,7 +63,11 @@ impl Team {
     ///
     /// # Errors
     /// The system gives no epoll or no thread.
-    pub fn start(count: usize, outside: &Arc<dyn Outside>, timing: Timing) -> std::io::Result<(Team, Vec<JoinHandle<()>>)> {
+    pub fn start(
+        count: usize,
+        outside: &Arc<dyn Outside>,
+        timing: Timing,
+    ) -> std::io::Result<(Team, Vec<JoinHandle<()>>)> {
         let mut members = Vec::new();
         let mut parts = Vec::new();
         for _ in 0..count.clamp(1, 1 << WORKER_BITS) {
@@ -90,7 +94,7 @@ impl Team {
                 to_client: Out::default(),
                 again: Vec::new(),
                 doomed: Vec::new(),
-                now: Instant::now(),
+                now: super::clock(),
                 next_tick: None,
                 draining: None,
             };
