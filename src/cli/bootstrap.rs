@@ -14,7 +14,7 @@ use super::session::{client, now};
 use super::signals::Signals;
 use super::{config, render};
 use crate::manifest::Desired;
-use crate::operator::{self, Bootstrapped, Ground, Timing, bootstrap, control_url};
+use crate::operator::{self, Bootstrapped, Ground, Tell, Timing, bootstrap, control_url};
 use crate::store::{Error as StoreError, FleetRow, Store};
 use crate::tenancy::{Secret, counted};
 
@@ -59,7 +59,7 @@ async fn refuse_another_fleets(config: &Config, desired: &Desired) -> Result<(),
 
 async fn make(args: &BootstrapArgs, desired: &Desired, config: &Config, signals: &Signals) -> Result<u8, Failure> {
     let (progress, railway) = (Progress::new(), client(config)?);
-    let show = |line: &str| progress.show(line);
+    let show = |tell: Tell<'_>| progress.tell(tell);
     let ground = Ground {
         railway: &railway,
         keys: &config.keys,
@@ -68,10 +68,10 @@ async fn make(args: &BootstrapArgs, desired: &Desired, config: &Config, signals:
         clock: &now,
         timing: Timing { ready: args.timeout, ..Timing::default() },
     };
-    let done = bootstrap(&ground, &desired.fleet).await?;
+    let done = progress.beside(bootstrap(&ground, &desired.fleet)).await?;
     let inside = config.own_environment.as_deref() == Some(done.environment.as_str());
     let url = control_url(&config.keys, &done.endpoint, inside);
-    let store = connect(&url, args.timeout, signals, &show).await?;
+    let store = connect(&url, args.timeout, signals, &|line| progress.show(line)).await?;
     store.migrate().await?;
     let uid = config.keys.fleet_uid(&desired.fleet.name);
     let row = FleetRow {

@@ -16,7 +16,7 @@ use super::render;
 use super::report::Failure;
 use super::session::{client, now, servers};
 use crate::manifest::Desired;
-use crate::operator::{Door, Finding, Level, Search, Timing, control_url, doctor};
+use crate::operator::{Door, Finding, Level, Search, Tell, Timing, control_url, doctor};
 use crate::plan::{ControlLive, RailwayLive};
 use crate::railway::Client;
 use crate::store::{FleetRow, SCHEMA_VERSION, Store};
@@ -268,7 +268,7 @@ fn key_fits(round: &mut Round, row: Option<&FleetRow>, desired: &Desired, config
 
 async fn instances(round: &mut Round, desired: &Desired, config: &Config, seen: Seen, control: ControlLive) {
     let fleet = config.keys.fleet_uid(&desired.fleet.name);
-    let (stop, silent) = (CancellationToken::new(), |_: &str| {});
+    let (stop, silent) = (CancellationToken::new(), |_: Tell<'_>| {});
     let inside = config.own_environment.as_deref() == Some(seen.place.1.as_str());
     let door = Door {
         railway: &seen.client,

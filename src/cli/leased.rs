@@ -11,7 +11,7 @@ use super::report::Failure;
 use super::session::Session;
 use super::signals::Signals;
 use crate::manifest::Desired;
-use crate::operator::{ControlDatabase, Door, Error, Instances, observe};
+use crate::operator::{ControlDatabase, Door, Error, Instances, Tell, observe};
 use crate::plan::Live;
 
 /// Flags of a verb that changes one object.
@@ -72,13 +72,13 @@ async fn under_signals(
     };
     let (row, loaded) = session.load().await?;
     let place = session.place(row.as_ref(), desired).await?;
-    let show = |line: &str| progress.show(line);
+    let show = |tell: Tell<'_>| progress.tell(tell);
     let door = session.door(place, &signals.token, &show, args.timeout)?;
     let servers = session.servers()?;
-    let live = observe(&door, &servers, railway, loaded).await?;
+    let live = progress.beside(observe(&door, &servers, railway, loaded)).await?;
     let control = ControlDatabase::new(&session.store, lease);
     let held = Held { door, control, servers, live, progress: &progress };
-    let done = work(&held).await;
+    let done = progress.beside(work(&held)).await;
     held.control.release().await;
     progress.clear();
     done

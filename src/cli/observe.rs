@@ -12,7 +12,7 @@ use super::report::Failure;
 use super::session::Session;
 use super::signals::Signals;
 use crate::manifest::Desired;
-use crate::operator::observe;
+use crate::operator::{Tell, observe};
 use crate::plan::{Live, Observation, Reads};
 
 /// Some 2 kB a tenant: above this it is no observation of ours.
@@ -57,9 +57,9 @@ pub async fn look(desired: &Desired, progress: &Progress) -> Result<Looked, Fail
     let (row, control) = session.load().await?;
     let place = session.place(row.as_ref(), desired).await?;
     let railway = session.take_railway();
-    let show = |line: &str| progress.show(line);
+    let show = |tell: Tell<'_>| progress.tell(tell);
     let door = session.door(place, &signals.token, &show, std::time::Duration::ZERO)?;
-    let live = observe(&door, &session.servers()?, railway, control).await?;
+    let live = progress.beside(observe(&door, &session.servers()?, railway, control)).await?;
     let client = session.client()?;
     let reads = Reads { requests: client.requests().total(), budget: client.remaining() };
     Ok(Looked { live, reads })

@@ -20,7 +20,9 @@ use super::session::{Session, client};
 use super::signals::Signals;
 use super::{config, ran, render};
 use crate::manifest::Desired;
-use crate::operator::{self, ControlDatabase, Door, Leading, Outcome, Reconciled, Verdict, Watch, reconcile, watch};
+use crate::operator::{
+    self, ControlDatabase, Door, Leading, Outcome, Reconciled, Tell, Verdict, Watch, reconcile, watch,
+};
 use crate::plan::{Change, Consent, Inputs, Pin, Plan, PlanDocument, Reads, render as text};
 use crate::tenancy::{ErrorCode, counted};
 
@@ -55,7 +57,7 @@ async fn once(
 ) -> Result<Reconciled, Failure> {
     let (progress, begun) = (Progress::new(), Instant::now());
     let wanted = (desired, &args.allowed.consent(pin));
-    let done = run_once(args, wanted, session, signals, &progress).await?;
+    let done = progress.beside(run_once(args, wanted, session, signals, &progress)).await?;
     progress.clear();
     print(args, session, (&done, inputs), begun.elapsed())?;
     Ok(done)
@@ -78,7 +80,7 @@ async fn run_once(
     };
     let (row, control) = session.load().await?;
     let place = session.place(row.as_ref(), wanted.0).await?;
-    let show = |line: &str| progress.show(line);
+    let show = |tell: Tell<'_>| progress.tell(tell);
     let (leading, epoch) = (Leading::new(), lease.epoch());
     // Whoever loses the lease stops as on Ctrl-C, and the loop of `--watch` goes on.
     let stop = signals.token.child_token();

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::config::{self, Config, Parts};
 use super::report::Failure;
 use crate::manifest::Desired;
-use crate::operator::{Door, Instances, Search, Timing, control_url};
+use crate::operator::{Door, Instances, Search, Tell, Timing, control_url};
 use crate::plan::{ControlLive, RailwayLive};
 use crate::railway::{Client, ClientConfig, HttpTransport};
 use crate::store::{Error as StoreError, FleetRow, Store};
@@ -157,7 +157,7 @@ impl Session {
         &'a self,
         place: (ProjectId, EnvironmentId),
         stop: &'a CancellationToken,
-        progress: &'a dyn Fn(&str),
+        progress: &'a dyn Fn(Tell<'_>),
         ready: Duration,
     ) -> Result<Door<'a>, Failure> {
         let (project, environment) = place;

@@ -13,7 +13,7 @@ use super::load::load_with_sources;
 use super::report::Failure;
 use super::session::Session;
 use crate::manifest::{Desired, Source, TenantState};
-use crate::operator::{Measured, is_detached, measure, not_awake};
+use crate::operator::{Measured, Tell, is_detached, measure, not_awake};
 use crate::plan::ControlLive;
 use crate::store::FleetRow;
 use crate::tenancy::{RoleName, Route, TenantId};
@@ -150,7 +150,7 @@ impl World {
                 return Ok(unasked(error));
             }
             let place = self.session.place(self.fleet.as_ref(), &self.desired).await?;
-            let (stop, silent) = (tokio_util::sync::CancellationToken::new(), |_: &str| {});
+            let (stop, silent) = (tokio_util::sync::CancellationToken::new(), |_: Tell<'_>| {});
             let door = self.session.door(place, &stop, &silent, std::time::Duration::ZERO)?;
             if let Some(told) = not_awake(&door, route).await {
                 return Ok(told);

@@ -9,6 +9,7 @@ use super::code::Code;
 use super::error::Error;
 use super::outcome::Failure;
 use super::services;
+use super::tell::Tell;
 use super::world::{Control, Door, Servers};
 use crate::plan::{DatabaseChange, Deployment, InstanceAdoption, InstanceRecord, TenantAdoption};
 use crate::railway::{Entrance, Patch, ServicePatch};
@@ -59,7 +60,7 @@ pub async fn adopt_instance<C: Control, S: Servers>(
         ));
     };
     door.go_on()?;
-    (door.progress)(&format!("making a superuser for o7s on {instance}"));
+    (door.progress)(Tell::Now(&format!("making a superuser for o7s on {instance}")));
     let admitted = servers.admit(instance, door.address(&endpoint), (user, password), force).await;
     admitted.map_err(|failure| Hindrance::Failed(failure.into()))?;
     if adoption.called != instance.as_str() {
@@ -104,7 +105,7 @@ async fn reach(door: &Door<'_>, adoption: &InstanceAdoption) -> Result<Endpoint,
             let message = format!("service `{}` does not run, or has no TCP proxy yet", adoption.called);
             return Err(failed(Code::NoAddress, message, "look at its deployment on Railway, then run again"));
         }
-        (door.progress)(&format!("waiting for {} to run behind its TCP proxy", adoption.called));
+        (door.progress)(Tell::Now(&format!("waiting for {} to run behind its TCP proxy", adoption.called)));
         door.wait(door.timing.poll).await?;
     }
 }

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::error::Error;
 use super::outcome::{Failure, Outcome, Report};
 use super::services::ends_the_run;
+use super::tell::Tell;
 use super::world::{Control, Door, Servers};
 use super::{databases, ready};
 use crate::plan::{Action, Forgotten, InstanceStep, Live, Plan, Step, VariableValue, Wave};
@@ -57,14 +58,36 @@ pub async fn apply<C: Control, S: Servers>(
 
 async fn waves<C: Control, S: Servers>(run: &mut Run<'_, C, S>, plan: &Plan, since: Instant) -> Result<(), Error> {
     let of = |wave: Wave| plan.actions.iter().filter(move |action| action.wave == wave).collect::<Vec<_>>();
-    instances(run, &of(Wave::Instances), since).await?;
-    databases::carry_out(run, &of(Wave::Databases)).await?;
-    routes(run, &of(Wave::Routes)).await?;
-    variables(run, &of(Wave::Variables)).await?;
-    let removals = of(Wave::Removals);
-    databases::carry_out(run, &removals).await?;
-    forget(run, &removals).await
+    for (wave, name) in WAVES {
+        let actions = of(wave);
+        if !actions.is_empty() {
+            (run.door.progress)(Tell::Phase { name, objects: actions.len() });
+        }
+        match wave {
+            Wave::Instances => instances(run, &actions, since).await?,
+            Wave::Databases => databases::carry_out(run, &actions).await?,
+            Wave::Routes => routes(run, &actions).await?,
+            Wave::Variables => variables(run, &actions).await?,
+            Wave::Removals => {
+                databases::carry_out(run, &actions).await?;
+                forget(run, &actions).await?;
+            }
+        }
+        if !actions.is_empty() {
+            (run.door.progress)(Tell::PhaseOver { name });
+        }
+    }
+    Ok(())
 }
+
+/// In their order, as people are told.
+const WAVES: [(Wave, &str); 5] = [
+    (Wave::Instances, "instances"),
+    (Wave::Databases, "databases"),
+    (Wave::Routes, "routes"),
+    (Wave::Variables, "variables"),
+    (Wave::Removals, "removals"),
+];
 
 async fn instances<C: Control, S: Servers>(
     run: &mut Run<'_, C, S>,

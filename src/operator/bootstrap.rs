@@ -9,6 +9,7 @@ use super::error::Error;
 use super::find::choose;
 use super::ready::bring_up;
 use super::services;
+use super::tell::Tell;
 use super::world::{Door, Memory, Timing};
 use crate::manifest::Fleet;
 use crate::plan::{InstanceRecord, Ownership, RailwayLive, control_step};
@@ -33,7 +34,7 @@ pub struct Ground<'a> {
     pub railway: &'a Client,
     pub keys: &'a Keyring,
     pub stop: &'a CancellationToken,
-    pub progress: &'a dyn Fn(&str),
+    pub progress: &'a dyn Fn(Tell<'_>),
     pub clock: &'a dyn Fn() -> DateTime<Utc>,
     pub timing: Timing,
 }

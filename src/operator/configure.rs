@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::code::Code;
 use super::error::Error;
 use super::services::{Item, ends_the_run, read};
+use super::tell::Tell;
 use super::world::{Door, Pace};
 use crate::plan::{Ownership, ServicePatchSpec, VariableValue, patch_for};
 use crate::railway::{self, Patch, ServicePatch, VolumePatch};
@@ -89,7 +90,7 @@ async fn commit(door: &Door<'_>, items: &mut [Item], indices: &[usize], depth: u
 
 /// The patch may have been applied: whoever lacks nothing any more is done.
 async fn recommit(door: &Door<'_>, items: &mut [Item], indices: &[usize], depth: usize) -> Result<(), Error> {
-    (door.progress)("the answer to a patch was lost; looking whether it was applied");
+    (door.progress)(Tell::Now("the answer to a patch was lost; looking whether it was applied"));
     indices.iter().for_each(|&index| items[index].adopted = true);
     door.wait(door.timing.poll).await?;
     refresh(door, items).await?;

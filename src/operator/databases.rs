@@ -1,5 +1,6 @@
 //! The wave inside the servers: tenants' databases and roles, many at once, and what belongs to no tenant.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use futures_util::stream::{self, StreamExt as _};
@@ -8,8 +9,10 @@ use tokio::time::Instant;
 use super::apply::Run;
 use super::error::Error;
 use super::outcome::Failure;
+use super::tell::Tell;
 use super::world::{Control, ServerFailure, Servers};
 use crate::plan::{Action, DatabaseChange, Placement, Step, TenantStep};
+use crate::postgres::Turn;
 use crate::tenancy::{Address, InstanceName, TenantId};
 
 impl From<ServerFailure> for Failure {
@@ -31,7 +34,7 @@ pub(super) async fn prepare<C: Control, S: Servers>(
             Ok(server) => break server,
             Err(failure) if Instant::now() >= deadline => return Ok(Err(failure.into())),
             Err(_) => {
-                (run.door.progress)(&format!("still waiting: {name} does not answer at {at} yet"));
+                (run.door.progress)(Tell::Now(&format!("still waiting: {name} does not answer at {at} yet")));
                 run.door.wait(run.door.timing.poll).await?;
             }
         }
@@ -150,9 +153,16 @@ async fn change_one<C: Control, S: Servers>(
             break;
         }
         let changes: Vec<Vec<DatabaseChange>> = slice.iter().map(|group| group.changes.clone()).collect();
-        let progress = run.door.progress;
-        let show = |done: usize| progress(&format!("databases on {instance}: {} of {total}", before + done));
-        let outcomes = run.servers.change(instance, &address, &changes, &show).await;
+        let (progress, over) = (run.door.progress, Cell::new(before));
+        let tell = |turn: Turn| match turn {
+            Turn::Begun(index) => progress(Tell::Begun(&slice[index].action.address)),
+            Turn::Ended(index) => {
+                over.set(over.get() + 1);
+                progress(Tell::Ended(&slice[index].action.address));
+                progress(Tell::Now(&format!("databases on {instance}: {} of {total}", over.get())));
+            }
+        };
+        let outcomes = run.servers.change(instance, &address, &changes, &tell).await;
         results.done.extend(slice.iter().map(|group| group.action.address.clone()).zip(outcomes));
         before += slice.len();
     }

@@ -2,8 +2,8 @@
 //!
 //! Decides nothing that `plan` could decide, and never touches what a plan does not name.
 //! Read: reconcile (a run in one page), observe, apply (the waves), then services, volumes, configure and ready (how an
-//! instance comes to be), databases, find, bootstrap, watch, leading; status, measure and doctor (what people are told); world says what
-//! a run needs of the outside.
+//! instance comes to be), databases, find, bootstrap, watch, leading; status, measure and doctor (what people are told), tell (while they
+//! wait); world says what a run needs of the outside.
 
 mod adopt;
 mod apply;
@@ -25,6 +25,7 @@ mod record;
 mod release;
 mod services;
 mod status;
+mod tell;
 mod volumes;
 mod watch;
 mod world;
@@ -45,5 +46,6 @@ pub use reconcile::{Reconciled, reconcile};
 pub use record::{Noted, note};
 pub use release::release;
 pub use status::{ObjectStatus, Readiness, State, is_detached, statuses};
+pub use tell::Tell;
 pub use watch::{Seen, Watch, watch};
 pub use world::{Control, Door, Memory, ServerFailure, Servers, Timing};

@@ -9,6 +9,7 @@ use super::code::Code;
 use super::error::Error;
 use super::outcome::Failure;
 use super::services::{self, CHUNK, Item, read};
+use super::tell::Tell;
 use super::world::{Door, Memory};
 use super::{configure, volumes};
 use crate::plan::{Deployment, InstanceRecord, InstanceStep, RailwayLive, spec_digest};
@@ -36,7 +37,9 @@ pub(super) async fn bring_up<M: Memory>(
         if items.is_empty() {
             return Ok(brought);
         }
-        (door.progress)(&format!("instances: {}", names(&items)));
+        (door.progress)(Tell::Now(&format!("instances: {}", names(&items))));
+        let addresses: Vec<String> = items.iter().map(|item| format!("instance/{}", item.name())).collect();
+        addresses.iter().for_each(|address| (door.progress)(Tell::Begun(address)));
         for item in items.iter().filter(|item| item.service.is_none() && item.volume.is_none()) {
             // The row itself says: from here on a service may exist, and no volume was asked for yet.
             volumes::remember(door, memory, item, false).await?;
@@ -46,6 +49,7 @@ pub(super) async fn bring_up<M: Memory>(
         configure::ensure(door, &mut items).await?;
         wait_until_running(door, &mut items).await?;
         learn_addresses(door, &mut items).await?;
+        addresses.iter().for_each(|address| (door.progress)(Tell::Ended(address)));
         for item in items {
             let outcome = finish(memory, &item).await?;
             brought.insert(item.name().to_owned(), outcome);
@@ -63,6 +67,7 @@ async fn wait_until_running(door: &Door<'_>, items: &mut [Item]) -> Result<(), E
     let mut waiting: Vec<usize> = (0..items.len()).filter(|&index| items[index].is_alive()).collect();
     while !waiting.is_empty() {
         let live = read(door).await?;
+        let before = waiting.clone();
         waiting.retain(|&index| {
             let item = &mut items[index];
             let Some(service) = live.service(item.name()) else { return true };
@@ -83,6 +88,8 @@ async fn wait_until_running(door: &Door<'_>, items: &mut [Item]) -> Result<(), E
                 }
             }
         });
+        let running = before.iter().filter(|index| !waiting.contains(index));
+        running.for_each(|&index| (door.progress)(Tell::Ended(&format!("instance/{}", items[index].name()))));
         if waiting.is_empty() {
             break;
         }
@@ -103,7 +110,7 @@ async fn wait_until_running(door: &Door<'_>, items: &mut [Item]) -> Result<(), E
             break;
         }
         let waits = waiting.iter().map(|&index| items[index].name()).collect::<Vec<_>>().join(", ");
-        (door.progress)(&format!("still waiting: {waits} deploying, {} s", begun.elapsed().as_secs()));
+        (door.progress)(Tell::Now(&format!("still waiting: {waits} deploying, {} s", begun.elapsed().as_secs())));
         door.wait(pause_after(begun.elapsed(), door.timing.poll)).await?;
     }
     Ok(())
@@ -150,7 +157,7 @@ async fn learn_addresses(door: &Door<'_>, items: &mut [Item]) -> Result<(), Erro
         if items.iter().all(|item| !item.is_alive() || item.endpoint.is_some()) {
             return Ok(());
         }
-        (door.progress)("waiting for TCP proxies");
+        (door.progress)(Tell::Now("waiting for TCP proxies"));
         door.wait(door.timing.poll).await?;
     }
     for item in items.iter_mut().filter(|item| item.is_alive() && item.endpoint.is_none()) {

@@ -10,7 +10,7 @@ use super::error::Error;
 use super::leading::Look;
 use super::world::{Control, Memory, ServerFailure, Servers};
 use crate::plan::{ControlLive, DatabaseChange, DeletionIntent, GRACE_DAYS, InstanceRecord, Placement, ServerLive};
-use crate::postgres::{self, Maker, Many, Server, change_many};
+use crate::postgres::{self, Maker, Many, Server, Turn, change_many};
 use crate::store::{Condition, Event, FleetRow, Lease, RunRecord, Store};
 use crate::tenancy::{Address, Credential, FleetUid, InstanceName, Keyring, Route, Secret, TenantId};
 
@@ -205,7 +205,7 @@ impl Servers for Instances<'_> {
         name: &InstanceName,
         at: &Address,
         groups: &[Vec<DatabaseChange>],
-        done: &dyn Fn(usize),
+        tell: &dyn Fn(Turn),
     ) -> Vec<Result<(), ServerFailure>> {
         let password = self.keys.password(&Credential::Admin { instance: name.clone() });
         let many = Many {
@@ -217,7 +217,7 @@ impl Servers for Instances<'_> {
             fleet: &self.fleet,
             parallel: self.parallel,
         };
-        let results = change_many(&many, groups, done).await;
+        let results = change_many(&many, groups, tell).await;
         results.into_iter().map(|result| result.map_err(|error| failure(&error))).collect()
     }
 }

@@ -3,6 +3,7 @@
 
 use super::adopt::{Hindrance, failed};
 use super::code::Code;
+use super::tell::Tell;
 use super::world::{Control, Door, Servers};
 use crate::plan::{DatabaseChange, Live, Release};
 use crate::railway::RELEASED;
@@ -26,7 +27,7 @@ pub async fn release<C: Control, S: Servers>(
         for tenant in &tenants {
             control.remove_placement(tenant).await?;
         }
-        (door.progress)(&format!("released {}", counted(tenants.len(), "tenant")));
+        (door.progress)(Tell::Now(&format!("released {}", counted(tenants.len(), "tenant"))));
     }
     let Some(instance) = instance else { return Ok(()) };
     if let Some(service) = &release.service {

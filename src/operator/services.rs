@@ -6,6 +6,7 @@ use tokio::time::{Instant, sleep};
 use super::code::Code;
 use super::error::Error;
 use super::outcome::Failure;
+use super::tell::Tell;
 use super::world::{Door, Pace};
 use crate::plan::{InstanceStep, Ownership, RailwayLive, ServiceLive};
 use crate::railway::{self, BatchFailure, NewService};
@@ -145,7 +146,7 @@ async fn look(door: &Door<'_>, items: &mut [Item]) -> Result<(), Error> {
             });
             break;
         }
-        (door.progress)("waiting for Railway to list services that were just made");
+        (door.progress)(Tell::Now("waiting for Railway to list services that were just made"));
         door.wait(pace.pause()).await?;
     }
     Ok(())

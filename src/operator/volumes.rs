@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::code::Code;
 use super::error::Error;
 use super::services::{Item, ends_the_run, read};
+use super::tell::Tell;
 use super::world::{Door, Memory, Pace};
 use crate::plan::InstanceRecord;
 use crate::railway::{self, BatchFailure, NewVolume};
@@ -119,9 +120,9 @@ async fn look(door: &Door<'_>, items: &mut [Item], unsure: &[usize], deadline: I
             break;
         }
         let left = (deadline - Instant::now()).as_secs();
-        (door.progress)(&format!(
+        (door.progress)(Tell::Now(&format!(
             "a volume may have been made by an earlier call; looking for it for another {left} s"
-        ));
+        )));
         door.wait(pace.pause()).await?;
     }
     Ok(())

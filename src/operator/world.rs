@@ -11,7 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::Error;
 use super::leading::Leading;
+use super::tell::Tell;
 use crate::plan::{ControlLive, DatabaseChange, DeletionIntent, InstanceRecord, Placement, ServerLive};
+use crate::postgres::Turn;
 use crate::railway::Client;
 use crate::store::{Condition, Event, FleetRow, RunRecord};
 use crate::tenancy::{
@@ -30,7 +32,7 @@ pub struct Door<'a> {
     /// Whether this run holds the lease; `None` where nothing is changed or nothing is held.
     pub leading: Option<&'a Leading>,
     /// Lines for a person who waits.
-    pub progress: &'a dyn Fn(&str),
+    pub progress: &'a dyn Fn(Tell<'_>),
     pub clock: &'a dyn Fn() -> DateTime<Utc>,
     pub timing: Timing,
     /// Names this run in events.
@@ -172,6 +174,6 @@ pub trait Servers {
         name: &InstanceName,
         at: &Address,
         groups: &[Vec<DatabaseChange>],
-        done: &dyn Fn(usize),
+        tell: &dyn Fn(Turn),
     ) -> impl Future<Output = Vec<Result<(), ServerFailure>>>;
 }

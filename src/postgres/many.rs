@@ -22,23 +22,30 @@ pub struct Many<'a> {
     pub parallel: usize,
 }
 
-/// One result a group, in the order given; `done` hears how many are over. A failed group does not stop the others; a
+/// Work on the group of this place begins, or is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    Begun(usize),
+    Ended(usize),
+}
+
+/// One result a group, in the order given; `tell` hears of each as it begins and ends. A failed group does not stop the others; a
 /// lost connection is opened again for the next group. Once no connection comes up, the groups left are not tried: each
 /// would wait for its own deadline.
 pub async fn change_many(
     many: &Many<'_>,
     groups: &[Vec<DatabaseChange>],
-    done: &dyn Fn(usize),
+    tell: &dyn Fn(Turn),
 ) -> Vec<Result<(), Error>> {
     let mut results: Vec<Option<Result<(), Error>>> = groups.iter().map(|_| None).collect();
     let workers = many.parallel.clamp(1, groups.len().max(1));
-    let (next, over, down) = (Cell::new(0), Cell::new(0), Cell::new(false));
+    let (next, down) = (Cell::new(0), Cell::new(false));
     let work = |_: usize| async {
         let (mut server, mut finished) = (None, Vec::new());
         while let Some(index) = Some(next.replace(next.get() + 1)).filter(|index| *index < groups.len()) {
+            tell(Turn::Begun(index));
             finished.push((index, change_group(many, &down, &mut server, &groups[index]).await));
-            over.set(over.get() + 1);
-            done(over.get());
+            tell(Turn::Ended(index));
         }
         if let Some(server) = server {
             Server::close(server).await;

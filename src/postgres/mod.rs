@@ -23,7 +23,7 @@ mod server;
 
 pub use code::Code;
 pub use error::Error;
-pub use many::{Many, change_many};
+pub use many::{Many, Turn, change_many};
 pub use measure::DatabaseUse;
 pub use role_login::{ROLES_MAX, RoleLogin, role_logins};
 pub use script::Maker;

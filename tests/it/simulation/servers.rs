@@ -11,6 +11,7 @@ use ogelnates::local::InProcess;
 use ogelnates::local::world::{At, Status, World};
 use ogelnates::operator::{ServerFailure, Servers};
 use ogelnates::plan::{DatabaseChange as Change, ServerLive, role_name};
+use ogelnates::postgres::Turn;
 use ogelnates::tenancy::{Address, InstanceName, Secret};
 use tokio::time::Instant;
 
@@ -194,10 +195,11 @@ impl Servers for ServersModel {
         name: &InstanceName,
         _at: &Address,
         groups: &[Vec<Change>],
-        done: &dyn Fn(usize),
+        tell: &dyn Fn(Turn),
     ) -> Vec<Result<(), ServerFailure>> {
         let mut results = Vec::new();
         for (n, group) in groups.iter().enumerate() {
+            tell(Turn::Begun(n));
             let mut result = Ok(());
             for change in group {
                 let act = || {
@@ -214,7 +216,7 @@ impl Servers for ServersModel {
                 }
             }
             results.push(result);
-            done(n + 1);
+            tell(Turn::Ended(n));
         }
         results
     }

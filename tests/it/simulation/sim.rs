@@ -13,7 +13,9 @@ use futures_util::future::{self, BoxFuture};
 use ogelnates::local::world::{At, Fault, Plan as RailwayPlan, Rule};
 use ogelnates::local::{Fate, InProcess};
 use ogelnates::manifest::{Desired, Source, load};
-use ogelnates::operator::{Bootstrapped, Door, Error, Ground, Reconciled, Timing, bootstrap, observe, reconcile};
+use ogelnates::operator::{
+    Bootstrapped, Door, Error, Ground, Reconciled, Tell, Timing, bootstrap, observe, reconcile,
+};
 use ogelnates::plan::{Consent, Live};
 use ogelnates::railway::{Client, ClientConfig, HttpRequest, HttpResponse, Token, Transport, TransportError};
 use ogelnates::store::FleetRow;
@@ -289,7 +291,11 @@ impl Sim {
     ) -> Ended {
         let (railway, stop, clock) =
             (self.client(self.requests_made()), CancellationToken::new(), || self.now() + self.skew.get());
-        let progress = |line: &str| self.hear(line, &stop);
+        let progress = |tell: Tell<'_>| {
+            if let Tell::Now(line) = tell {
+                self.hear(line, &stop);
+            }
+        };
         let door = self.door(&railway, &stop, &progress, &clock);
         let run = async {
             let loaded = self.control.take_lease_and_load().await;
@@ -322,7 +328,7 @@ impl Sim {
         &'a self,
         railway: &'a Client,
         stop: &'a CancellationToken,
-        progress: &'a dyn Fn(&str),
+        progress: &'a dyn Fn(Tell<'_>),
         clock: &'a dyn Fn() -> DateTime<Utc>,
     ) -> Door<'a> {
         let row = self.place.borrow().clone().expect("bootstrapped");
