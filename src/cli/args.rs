@@ -67,6 +67,8 @@ pub enum Command {
     Lease(super::lease::LeaseArgs),
     /// List and show tenants, and connect as one
     Tenant(super::tenant::TenantArgs),
+    /// Serve clients: one address for all tenants, each led to its database
+    Router(super::router::RouterArgs),
     /// Write the manifests of a first fleet
     Init(super::init::InitArgs),
     /// Say what a manifest's key, an object's fields or an error code mean

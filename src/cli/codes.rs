@@ -1,7 +1,7 @@
 //! All numbers of errors of all rooms in one list, and those of what goes wrong before a command reaches a room.
 
 use crate::tenancy::{ErrorCode, codes};
-use crate::{manifest, operator, plan, postgres, railway, store};
+use crate::{manifest, operator, plan, postgres, railway, router, store};
 
 codes! {
     Usage = 3001, "not a command o7s knows",
@@ -79,6 +79,7 @@ pub fn chapters() -> Vec<Chapter> {
         of("Runs", operator::Code::ALL),
         #[cfg(feature = "local")]
         of("The local Railway", crate::local::Code::ALL),
+        of("The router", router::Code::ALL),
     ]
 }
 

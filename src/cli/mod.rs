@@ -30,6 +30,7 @@ mod release;
 mod render;
 mod report;
 mod rotate;
+mod router;
 mod schema;
 mod session;
 mod shell;
@@ -111,6 +112,7 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Export(args) => asynchronous(export::run(args)),
         Command::Release(args) => asynchronous(release::run(args)),
         Command::Status(args) => asynchronous(status::run(args)),
+        Command::Router(args) => asynchronous(router::run(args)),
         Command::Rotate(args) => rotate::run(&args),
         Command::Doctor(args) => asynchronous(doctor::run(args)),
         Command::Lease(args) => asynchronous(lease::run(args)),

@@ -13,7 +13,7 @@ use super::github::{Annotation, Github, Level};
 use crate::manifest::{ProblemView, Problems};
 use crate::plan::{Block, Entry, Page};
 use crate::tenancy::{ErrorCode, TenantId};
-use crate::{operator, plan, railway, store};
+use crate::{operator, plan, railway, router, store};
 
 /// Whatever ends a command early.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +28,8 @@ pub enum Failure {
     Store(#[from] store::Error),
     #[error(transparent)]
     Operator(#[from] operator::Error),
+    #[error(transparent)]
+    Router(#[from] router::Error),
     #[cfg(feature = "local")]
     #[error(transparent)]
     Local(#[from] crate::local::Error),
@@ -144,6 +146,7 @@ impl Failure {
             Failure::Railway(error) => error.code().into(),
             Failure::Store(error) => error.code().into(),
             Failure::Operator(error) => error.code(),
+            Failure::Router(error) => error.code().into(),
             #[cfg(feature = "local")]
             Failure::Local(error) => error.code().into(),
             Failure::OfFleet { failure, .. } | Failure::Trouble(failure) => failure.code(),
@@ -176,6 +179,7 @@ impl Failure {
             Failure::Railway(error) => error.help(),
             Failure::Store(error) => error.help().to_owned(),
             Failure::Operator(error) => error.help(),
+            Failure::Router(error) => error.help().to_owned(),
             #[cfg(feature = "local")]
             Failure::Local(error) => error.help(),
             Failure::OfFleet { failure, .. } | Failure::Trouble(failure) => failure.help(),
@@ -216,6 +220,7 @@ impl Failure {
             Failure::Railway(error) => error.exit_code(),
             Failure::Store(error) => operator::store_exit_code(error),
             Failure::Operator(error) => error.exit_code(),
+            Failure::Router(error) => error.exit_code(),
             #[cfg(feature = "local")]
             Failure::Local(_) => 1,
             Failure::OfFleet { failure, .. } => failure.exit_code(),

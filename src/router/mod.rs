@@ -8,9 +8,23 @@
 //! Never: parses a body it merely forwards, wakes an instance without a client, or reads SQL as more than words.
 //! Read: table, handover, protocol, open, look_up, worker.
 
+mod code;
+pub mod credentials;
+mod error;
 pub mod handover;
+pub mod identify;
+pub mod listener;
+pub mod login;
 pub mod look_up;
 pub mod open;
 pub mod protocol;
+pub mod routes_file;
+pub mod serve;
 pub mod table;
+pub mod throttle;
+pub mod tls;
+mod wire;
 pub mod worker;
+
+pub use code::Code;
+pub use error::Error;

@@ -2,7 +2,7 @@
 //! with [`codes!`]; `cli::codes` holds them all together, for the page of errors and for `o7s explain`.
 //!
 //! 1xxx manifests, 2xxx plans, 3xxx the command line, 4xxx Railway, 5xxx the control database, 6xxx the instances'
-//! servers, 7xxx runs, 8xxx the local Railway. A number is never used again for something else.
+//! servers, 7xxx runs, 8xxx the local Railway, 9xxx the router. A number is never used again for something else.
 
 use std::fmt;
 

@@ -108,6 +108,11 @@ impl Keyring {
         salt
     }
 
+    /// What the salts are made of that strangers are shown: the same on all routers of a fleet.
+    pub fn mock_salts(&self) -> [u8; 32] {
+        self.tag("mock salts", &[])
+    }
+
     pub fn fleet_uid(&self, fleet: &FleetName) -> FleetUid {
         FleetUid(hex(&self.tag("fleet", &[fleet.as_str()])[..16]))
     }

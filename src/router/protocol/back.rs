@@ -45,7 +45,7 @@ pub struct Back {
     prepared: HashMap<u64, Prepared>,
     turn: u64,
     /// To be closed with the next message.
-    evicted: Vec<Box<[u8]>>,
+    pub(super) evicted: Vec<Box<[u8]>>,
     pub(super) unnamed: Option<(u64, u32)>,
     /// The client that had it before.
     pub last_front: u64,
@@ -79,6 +79,8 @@ pub struct Told {
     /// One of the router's own queries failed: the body of the ErrorResponse.
     pub ours_failed: Option<Vec<u8>>,
     pub errors: u32,
+    /// The server refused to write: it may be a primary no more.
+    pub read_only: bool,
 }
 
 /// The server says what it cannot say here. Neither side can be trusted with the other any more.
@@ -196,42 +198,10 @@ impl Back {
         true
     }
 
-    /// Messages that close what was pushed out, to be sent before anything else of a segment.
-    pub fn put_evicted(&mut self, out: &mut Vec<u8>) {
-        for name in std::mem::take(&mut self.evicted) {
-            put(out, b'C', |out| {
-                out.push(b'S');
-                out.extend_from_slice(&name);
-                out.push(0);
-            });
-            self.owe(Kind::OurClose);
-        }
-    }
-
-    /// One of the router's own: whatever it answers is swallowed.
-    pub fn put_our_query(&mut self, text: &str, out: &mut Vec<u8>) {
-        put(out, b'Q', |out| {
-            out.extend_from_slice(text.as_bytes());
-            out.push(0);
-        });
-        self.unnamed = None;
-        self.owe(Kind::OurQuery);
-    }
-
-    /// Ends the open segment of a client that is gone.
-    pub fn put_sync(&mut self, out: &mut Vec<u8>) {
-        put(out, b'S', |_| {});
-        self.owe(Kind::Sync);
-        self.skipping = false;
-        self.segment = false;
-    }
-
-    /// Ends the COPY of a client that is gone.
-    pub fn put_copy_fail(&mut self, out: &mut Vec<u8>) {
-        if self.in_copy {
-            put(out, b'f', |out| out.extend_from_slice(b"the client is gone\0"));
-            self.in_copy = false;
-            self.owe(Kind::CopyEnd);
+    /// The client is gone in the middle: what it has set may stay or be rolled back.
+    pub fn lose_account(&mut self) {
+        if !self.at_rest() {
+            self.settings = None;
         }
     }
 
@@ -412,8 +382,11 @@ impl Back {
             });
             effects.front().is_some_and(answers).then(|| effects.pop_front()).flatten()
         };
-        if let (Some(effect), Some(front)) = (due, front) {
-            self.apply(effect, front, shared);
+        match (due, front) {
+            (Some(effect), Some(front)) => self.apply(effect, front, shared),
+            // Of a client that is gone: it has changed what nobody keeps account of.
+            (Some(_), None) => self.settings = None,
+            (None, _) => {}
         }
         if is_execute {
             self.pop();
@@ -464,6 +437,7 @@ impl Back {
     ) -> bool {
         self.failed = true;
         told.errors += 1;
+        told.read_only |= field(body, b'C') == Some(b"25006");
         let Some(kind) = self.head_kind() else {
             // Out of turn: the connection ends, as by `pg_terminate_backend`.
             told.fatal = Some(body.to_vec());
@@ -578,17 +552,5 @@ impl Back {
             !ignored
         });
         self.in_copy = !ended;
-    }
-
-    /// ParameterStatus messages of all that was reported.
-    pub fn put_parameters(&self, out: &mut Vec<u8>) {
-        for (name, value) in &self.parameters {
-            put(out, b'S', |out| {
-                out.extend_from_slice(name.as_bytes());
-                out.push(0);
-                out.extend_from_slice(value.as_bytes());
-                out.push(0);
-            });
-        }
     }
 }

@@ -7,7 +7,7 @@ use mio::Interest;
 use super::outside::{CancelRequest, ServerId};
 use super::socket::{Got, Socket};
 use super::state::{ClientRecord, Duty, Slot, Stage};
-use super::team::{CLIENT_BITS, WORKER_BITS};
+use super::team::{CLIENT_BITS, NUMBER_MAX};
 use super::{READS_MAX, Worker};
 use crate::manifest::Pooling;
 use crate::router::handover::Client;
@@ -44,11 +44,15 @@ impl Worker {
             entry: session.entry,
             role: session.role,
             peer: session.peer,
+            number: 0,
             secret,
             proof: session.proof,
         };
         self.halls.tenants[tenant].counts.sessions += 1;
         let Some(key) = self.seat(record) else { return };
+        let number = self.team.next_number();
+        self.halls.numbers.insert(number, key);
+        self.halls.clients[key].number = number;
         self.greet(key, &unsent);
     }
 
@@ -56,12 +60,11 @@ impl Worker {
     pub(super) fn seat(&mut self, record: ClientRecord) -> Option<usize> {
         let pool = record.pool;
         let key = self.halls.clients.insert(record);
-        let full = key >= 1 << CLIENT_BITS;
         let client = &mut self.halls.clients[key];
         let registered = self.poll.registry().register(client.socket.source(), Slot::Client(key).token(), BOTH);
         if let Err(error) = registered {
             tracing::error!(%error, "epoll takes no more connections");
-        } else if !full {
+        } else {
             self.halls.pools[pool].clients += 1;
             return Some(key);
         }
@@ -107,9 +110,7 @@ impl Worker {
     fn send_greeting(&mut self, key: usize, unsent: &[u8], greeting: &[u8]) {
         let client = &mut self.halls.clients[key];
         client.stage = Stage::Open;
-        let number = u32::try_from(key).unwrap_or(u32::MAX);
-        let worker = u32::from(self.index) << CLIENT_BITS;
-        let process = u32::from(self.timing.replica) << (WORKER_BITS + CLIENT_BITS) | worker | number;
+        let process = u32::from(self.timing.replica) << CLIENT_BITS | client.number;
         let mut bytes = Vec::with_capacity(unsent.len() + greeting.len() + 64);
         bytes.extend_from_slice(unsent);
         bytes.extend_from_slice(greeting);
@@ -409,11 +410,15 @@ impl Worker {
         client.socket.close();
         tracing::debug!(connection = client.front.id, peer = %client.peer, "a client has left");
         let _ = self.poll.registry().deregister(client.socket.source());
-        let pool = client.pool;
+        let (pool, number) = (client.pool, client.number);
         client.stage = Stage::Gone;
         self.halls.pools[pool].clients -= 1;
+        if self.halls.numbers.get(&number) == Some(&key) {
+            self.halls.numbers.remove(&number);
+        }
         self.unlink(key);
         self.doomed.push(Slot::Client(key));
+        self.unused.push(pool);
     }
 
     /// Takes it out of its queue and away from its server connection.
@@ -425,16 +430,20 @@ impl Worker {
         }
         client.preparing = false;
         let unfinished = client.front.inside_a_message();
+        let keeps = client.front.keeps_server();
         if let Some(server) = client.server.take() {
             self.halls.tenant_of_pool(pool).held.retain(|&held| held != key);
+            let record = &mut self.halls.servers[server];
+            record.soiled |= keeps;
+            record.back.lose_account();
             self.abandon(server, unfinished);
         }
     }
 
     /// Somebody has sent a CancelRequest with a key of this worker.
     pub(super) fn cancel(&mut self, process: u32, secret: &[u8]) {
-        let key = usize::try_from(process & ((1 << CLIENT_BITS) - 1)).unwrap_or(usize::MAX);
-        let Some(client) = self.halls.clients.get(key) else { return };
+        let Some(&key) = self.halls.numbers.get(&(process & NUMBER_MAX)) else { return };
+        let client = &self.halls.clients[key];
         if client.stage != Stage::Open
             || client.secret.len() != secret.len()
             || aws_lc_rs::constant_time::verify_slices_are_equal(&client.secret, secret).is_err()
@@ -457,7 +466,7 @@ impl Worker {
         let record = &mut self.halls.servers[server];
         if record.back.owes() && record.cancels == 0 && record.duty != Duty::Gone {
             record.cancels += 1;
-            let id = ServerId { worker: usize::from(self.index), key: server, serial: record.serial };
+            let id = ServerId { worker: self.index, key: server, serial: record.serial };
             let (address, process, secret) = (record.address.clone(), record.process, record.secret.clone());
             self.outside.cancel(CancelRequest { server: id, address, encryption, process, secret });
         }

@@ -46,8 +46,8 @@ pub(super) struct Worker {
     orders: Receiver<Order>,
     outside: Arc<dyn Outside>,
     timing: Timing,
-    /// First bits of the keys of its clients.
-    index: u8,
+    /// Its place in the team.
+    index: usize,
     team: Team,
     halls: Halls,
     shared: Shared,
@@ -58,6 +58,8 @@ pub(super) struct Worker {
     again: Vec<Slot>,
     /// Slots that end with this round.
     doomed: Vec<Slot>,
+    /// Pools that may have nobody left.
+    unused: Vec<usize>,
     now: Instant,
     next_tick: Option<Instant>,
     draining: Option<Instant>,
@@ -142,6 +144,7 @@ impl Worker {
             Order::Cancel { process, secret } => self.cancel(process, &secret),
             Order::Cancelled(server) => self.cancelled(server),
             Order::Route { tenant, entry } => self.route(&tenant, entry),
+            Order::Table(table) => self.table(&table),
             Order::Report(give) => give(self.report()),
             Order::Drain { until } => self.drain(until),
         }
@@ -161,6 +164,9 @@ impl Worker {
                 Slot::Client(key) => drop(self.halls.clients.try_remove(key)),
                 Slot::Server(key) => drop(self.halls.servers.try_remove(key)),
             }
+        }
+        for pool in std::mem::take(&mut self.unused) {
+            self.forget_pool(pool);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::report::Report;
 use super::state::ClientRecord;
 use crate::router::handover::{Client, OpenError, Proof, Server};
-use crate::router::table::{Encryption, Entry};
+use crate::router::table::{Encryption, Entry, Table};
 use crate::tenancy::Address;
 
 /// A pool of one worker; `serial` tells it from an earlier one in the same place.
@@ -46,6 +46,8 @@ pub enum Order {
         tenant: Arc<str>,
         entry: Option<Arc<Entry>>,
     },
+    /// All entries may have changed.
+    Table(Arc<Table>),
     Report(Box<dyn FnOnce(Report) + Send>),
     /// No more clients come. Those at rest are told to go, the others when they come to rest, or at `until`.
     Drain {
@@ -79,6 +81,8 @@ pub struct CancelRequest {
 pub trait Outside: Send + Sync {
     fn open(&self, request: OpenRequest);
     fn cancel(&self, request: CancelRequest);
+    /// A server connection to this address was lost, or turned read-only: look again which endpoint is the writable one.
+    fn suspect(&self, instance: &Arc<str>, address: &Address);
     /// Unpredictable bytes, for cancel keys.
     fn random(&self, bytes: &mut [u8]);
     /// The tenant's entry of this version is in force here: nothing runs by an older one any more.

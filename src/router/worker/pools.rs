@@ -15,6 +15,10 @@ use crate::router::protocol::error::{Report, Severity, SqlState};
 
 /// A client that waits longer is told so, once.
 const NOTICE_AFTER: Duration = Duration::from_secs(5);
+/// After Postgres said that it has no more connections.
+const FULL_PAUSE: Duration = Duration::from_secs(1);
+/// Tenants that are remembered for their counts although nobody of theirs is here.
+const TENANTS_MAX: usize = 20_000;
 /// Idle server connections looked at for one with the client's own settings.
 const LOOK_BACK: usize = 4;
 
@@ -46,6 +50,7 @@ impl Worker {
             servers: 0,
             clients: 0,
             greetings: std::collections::HashMap::new(),
+            refusal: None,
         });
         self.halls.tenants[tenant].pools.push(key);
         key
@@ -134,11 +139,11 @@ impl Worker {
         }
     }
 
-    /// The address or the database is not the tenant's any more.
+    /// The address or the database is not the tenant's any more, or may not be.
     pub(super) fn is_stale(&self, key: usize) -> bool {
         let server = &self.halls.servers[key];
         let entry = &self.halls.tenants[self.halls.pools[server.pool].tenant].entry;
-        server.database != entry.database || !entry.endpoints.contains(&server.address)
+        server.doubted || server.database != entry.database || !entry.endpoints.contains(&server.address)
     }
 
     /// Tenants of the same instance wait for a place, and this one has more than its share, or no use for it.
@@ -151,9 +156,8 @@ impl Worker {
         if self.halls.pools[pool].waiters.is_empty() {
             return true;
         }
-        let active = tenants.iter().filter(|(_, other)| other.instance == tenants[tenant].instance && other.open > 0);
-        let sharers = u32::try_from(active.count().max(1)).unwrap_or(u32::MAX) + 1;
-        tenants[tenant].open > (instance.cap / sharers).max(1)
+        // Those that wait and have none yet count as one more.
+        tenants[tenant].open > (instance.cap / (instance.active + 1)).max(1)
     }
 
     /// Opens what the pool's waiters need, as far as tenant and instance allow.
@@ -162,7 +166,8 @@ impl Worker {
             let pool = &self.halls.pools[key];
             let tenant_key = pool.tenant;
             let tenant = &self.halls.tenants[tenant_key];
-            if tenant.paused() || pool.opening as usize >= pool.waiters.len() {
+            let full = tenant.full_until.is_some_and(|until| until > self.now);
+            if tenant.paused() || full || pool.opening as usize >= pool.waiters.len() {
                 return;
             }
             if tenant.open >= tenant.entry.server_connections && !self.close_idle_of(tenant_key) {
@@ -177,13 +182,14 @@ impl Worker {
                 }
                 return;
             }
-            self.halls.instances[instance_key].open += 1;
             let tenant = &mut self.halls.tenants[tenant_key];
             tenant.open += 1;
+            self.halls.instances[instance_key].open += 1;
+            self.halls.instances[instance_key].active += u32::from(tenant.open == 1);
             let entry = tenant.entry.clone();
             let pool = &mut self.halls.pools[key];
             pool.opening += 1;
-            let id = PoolId { worker: usize::from(self.index), key, serial: pool.serial };
+            let id = PoolId { worker: self.index, key, serial: pool.serial };
             let (role, proof, replication) = (pool.role.clone(), pool.proof.clone(), pool.replication.clone());
             self.outside.open(OpenRequest { pool: id, entry, role, proof, replication });
         }
@@ -219,8 +225,9 @@ impl Worker {
         let tenant_key = self.halls.pools[pool].tenant;
         let tenant = &mut self.halls.tenants[tenant_key];
         tenant.open -= 1;
-        let instance = tenant.instance;
+        let (instance, last) = (tenant.instance, tenant.open == 0);
         self.halls.instances[instance].open -= 1;
+        self.halls.instances[instance].active -= u32::from(last);
         if let Some(next) = self.halls.instances[instance].queue.pop_front() {
             for pool in self.halls.tenants[next].pools.clone() {
                 self.want_servers(pool);
@@ -237,18 +244,17 @@ impl Worker {
         match result {
             Ok(server) => self.server_opened(id.key, *server),
             Err(error) => {
-                let busy = self.halls.pools[id.key].servers > 0;
-                let full = matches!(&error, OpenError::Refused { code, .. } if code == b"53300");
-                if full {
-                    let instance = self.halls.tenant_of_pool(id.key).instance;
-                    let instance = &mut self.halls.instances[instance];
-                    instance.cap = instance.cap.min((instance.open - 1).max(1));
-                }
-                // With other connections at work the waiters are better served by waiting.
-                if !(full && busy) {
-                    self.fail_waiters(id.key, &error);
+                match error {
+                    // Others have taken what there is. Whoever waits goes on waiting, for one of ours or one of theirs.
+                    OpenError::Refused { code, body } if &code == b"53300" => {
+                        self.halls.pools[id.key].refusal = Some(body);
+                        self.halls.tenant_of_pool(id.key).full_until = Some(self.now + FULL_PAUSE);
+                        self.keep_ticking();
+                    }
+                    error => self.fail_waiters(id.key, &error),
                 }
                 self.place_freed(id.key);
+                self.unused.push(id.key);
             }
         }
     }
@@ -271,6 +277,7 @@ impl Worker {
             secret,
             serial,
             cancels: 0,
+            doubted: false,
             soiled: false,
         };
         // A server that was upgraded tells so: what the next clients are greeted with must be its own words.
@@ -284,6 +291,7 @@ impl Worker {
             pool.greetings.clear();
         }
         pool.servers += 1;
+        pool.refusal = None;
         let key = self.halls.servers.insert(record);
         let source = self.halls.servers[key].socket.source();
         if let Err(error) = self.poll.registry().register(source, Slot::Server(key).token(), BOTH) {
@@ -323,6 +331,23 @@ impl Worker {
                 }
             }
             self.refuse_with(client, &bytes);
+        }
+    }
+
+    /// A pool without clients and server connections is made again when it is needed.
+    pub(super) fn forget_pool(&mut self, key: usize) {
+        let Some(pool) = self.halls.pools.get(key) else { return };
+        if pool.clients > 0 || pool.servers > 0 || pool.opening > 0 {
+            return;
+        }
+        let tenant_key = pool.tenant;
+        self.halls.pools.remove(key);
+        let tenant = &mut self.halls.tenants[tenant_key];
+        tenant.pools.retain(|&pool| pool != key);
+        if tenant.pools.is_empty() && self.halls.tenants.len() > TENANTS_MAX {
+            let tenant = self.halls.tenants.remove(tenant_key);
+            self.halls.tenant_keys.remove(&tenant.entry.tenant);
+            self.halls.instances[tenant.instance].queue.retain(|&waiting| waiting != tenant_key);
         }
     }
 
@@ -385,6 +410,7 @@ impl Worker {
                 break;
             }
         }
+        self.want_servers(key);
         while let Some((since, server)) = self.oldest_idle(key) {
             if self.now.duration_since(since) < self.timing.server_idle {
                 break;
@@ -398,9 +424,15 @@ impl Worker {
     fn refuse_waiter(&mut self, client: usize, paused: bool) {
         let record = &self.halls.clients[client];
         let severity = if record.stage == Stage::Greeting { Severity::Fatal } else { Severity::Error };
-        let entry = self.halls.tenant_of_pool(self.halls.clients[client].pool).entry.clone();
+        let record_pool = record.pool;
+        let entry = self.halls.tenant_of_pool(record_pool).entry.clone();
         let seconds = self.timing.query_wait.as_secs();
         let tenant = &entry.tenant;
+        if let Some(body) = self.halls.pools[record_pool].refusal.clone().filter(|_| !paused) {
+            let mut bytes = Vec::new();
+            write_as(&mut bytes, severity, &body);
+            return self.refuse_with(client, &bytes);
+        }
         let report = if paused {
             let message = format!("tenant \"{tenant}\" is paused, for more than {seconds} s by now");
             Report::new(severity, SqlState::CANNOT_CONNECT_NOW, message).hint("Try again in a moment.")

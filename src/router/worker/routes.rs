@@ -9,7 +9,7 @@ use super::outside::Order;
 use super::servers::moved;
 use super::state::{ClientRecord, Duty, Instance, Stage, Tenant};
 use crate::router::protocol::error::{Report, SqlState};
-use crate::router::table::{Entry, State};
+use crate::router::table::{Entry, State, Table};
 
 impl Worker {
     pub(super) fn tenant_for(&mut self, entry: &Arc<Entry>) -> usize {
@@ -25,6 +25,7 @@ impl Worker {
             counts: super::Counts::default(),
             applied: entry.version,
             patience_ends: None,
+            full_until: None,
             held: Vec::new(),
         });
         self.halls.tenant_keys.insert(entry.tenant.clone(), key);
@@ -39,11 +40,29 @@ impl Worker {
             name: name.clone(),
             cap: self.timing.instance_cap,
             open: 0,
+            active: 0,
             queue: std::collections::VecDeque::new(),
         };
         let key = self.halls.instances.insert(instance);
         self.halls.instance_keys.insert(name.clone(), key);
         key
+    }
+
+    /// Of all tenants that were here, those whose entry is another one now.
+    pub(super) fn table(&mut self, table: &Table) {
+        let changed: Vec<(Arc<str>, Option<Arc<Entry>>)> = self
+            .halls
+            .tenants
+            .iter()
+            .filter_map(|(_, tenant)| {
+                let name = &tenant.entry.tenant;
+                let entry = table.get(name).or_else(|| table.wild(name));
+                (entry.as_deref() != Some(&*tenant.entry)).then(|| (name.clone(), entry))
+            })
+            .collect();
+        for (tenant, entry) in changed {
+            self.route(&tenant, entry);
+        }
     }
 
     pub(super) fn route(&mut self, tenant: &Arc<str>, entry: Option<Arc<Entry>>) {
@@ -65,9 +84,12 @@ impl Worker {
         if record.instance != instance {
             let (old, open) = (record.instance, record.open);
             record.instance = instance;
-            self.halls.instances[old].open -= open;
             self.halls.instances[old].queue.retain(|&waiting| waiting != key);
-            self.halls.instances[instance].open += open;
+            for (instance, sign) in [(old, -1), (instance, 1)] {
+                let instance = &mut self.halls.instances[instance];
+                instance.open = instance.open.saturating_add_signed(sign * i32::try_from(open).unwrap_or(i32::MAX));
+                instance.active = instance.active.saturating_add_signed(sign * i32::from(open > 0));
+            }
         }
         let record = &mut self.halls.tenants[key];
         record.patience_ends = patience_ends;
@@ -87,7 +109,7 @@ impl Worker {
                 }
             }
         }
-        if self.team.home(&entry.instance) != usize::from(self.index) {
+        if self.team.home(&entry.instance) != self.index {
             self.send_clients_home(key);
         }
         if !self.halls.tenants[key].paused() {
@@ -102,8 +124,11 @@ impl Worker {
             let Some(record) = self.halls.clients.get_mut(client) else { continue };
             let Some(server) = record.server else { continue };
             record.preparing = false;
+            let greeting = record.stage == Stage::Greeting;
             if self.is_stale(server) {
                 self.client_leaves(client, &moved());
+            } else if greeting {
+                self.greet_from_server(client);
             } else {
                 self.advance(client);
             }
@@ -214,8 +239,9 @@ impl Worker {
         let Some(record) = self.halls.clients.get(client) else { return };
         let tenant = &self.halls.tenants[self.halls.pools[record.pool].tenant];
         let home = self.team.home(&tenant.entry.instance);
+        let number = record.number;
         let settled = record.server.is_none() && matches!(record.stage, Stage::Open | Stage::Greeting);
-        if home == usize::from(self.index) || !settled || record.socket.blocked() {
+        if home == self.index || !settled || record.socket.blocked() {
             return;
         }
         let pool = record.pool;
@@ -226,6 +252,7 @@ impl Worker {
         record.waiting = None;
         self.halls.pools[pool].waiters.retain(|&waiter| waiter != client);
         self.halls.pools[pool].clients -= 1;
+        self.halls.numbers.remove(&number);
         let mut record = self.halls.clients.remove(client);
         record.socket.readable = true;
         self.team.send(home, Order::Move(Box::new(record)));
@@ -237,7 +264,9 @@ impl Worker {
         let tenant = self.tenant_for(&entry);
         record.pool = self.pool_for(tenant, &record.role, None, &record.proof);
         let greeting = record.stage == Stage::Greeting;
+        let number = record.number;
         let Some(key) = self.seat(record) else { return };
+        self.halls.numbers.insert(number, key);
         if greeting {
             self.greet(key, &[]);
         } else {

@@ -92,6 +92,9 @@ impl Worker {
                 self.client_gone(client);
             }
         }
+        if told.read_only {
+            self.doubt(key);
+        }
         if let Some(body) = told.fatal {
             self.server_died(key, &body);
             return bytes.len();
@@ -113,6 +116,25 @@ impl Worker {
             self.advance(client);
         }
         told.consumed
+    }
+
+    /// Of several endpoints this one may not be the writable one any more: no connection to it is used again before that
+    /// has been looked at.
+    fn doubt(&mut self, key: usize) {
+        let server = &self.halls.servers[key];
+        let (pool, address) = (server.pool, server.address.clone());
+        let entry = self.halls.tenant_of_pool(pool).entry.clone();
+        if entry.endpoints.len() > 1 {
+            self.outside.suspect(&entry.instance, &address);
+            for (_, other) in &mut self.halls.servers {
+                other.doubted |= other.pool == pool && other.address == address;
+            }
+            for idle in self.halls.pools[pool].idle.clone() {
+                if self.is_stale(idle) {
+                    self.close_server(idle);
+                }
+            }
+        }
     }
 
     /// Nothing is owed, no transaction is open.
@@ -286,6 +308,10 @@ impl Worker {
     fn server_lost(&mut self, key: usize) {
         let Some(server) = self.halls.servers.get(key).filter(|server| server.duty != Duty::Gone) else { return };
         let client = server.client;
+        let (instance, address) = (self.halls.pools[server.pool].tenant, server.address.clone());
+        let instance = self.halls.tenants[instance].entry.instance.clone();
+        self.outside.suspect(&instance, &address);
+        let server = &self.halls.servers[key];
         let busy = server.back.owes() || server.back.in_transaction();
         if let Some(client) = client {
             let keeps = self.halls.clients[client].front.keeps_server();
@@ -378,6 +404,7 @@ impl Worker {
         self.halls.pools[pool].idle.retain(|&idle| idle != key);
         self.halls.pools[pool].servers -= 1;
         self.place_freed(pool);
+        self.unused.push(pool);
     }
 
     pub(super) fn cancelled(&mut self, id: ServerId) {

@@ -46,6 +46,8 @@ pub(super) struct Halls {
     pub instance_keys: HashMap<Arc<str>, usize>,
     /// Given to each new pool and server connection.
     pub serial: u64,
+    /// Clients by the number in their cancel keys.
+    pub numbers: HashMap<u32, usize>,
 }
 
 /// Where a client is in its life.
@@ -78,7 +80,8 @@ pub struct ClientRecord {
     pub(super) entry: Arc<Entry>,
     pub(super) role: Arc<str>,
     pub(super) peer: SocketAddr,
-    /// Of its BackendKeyData.
+    /// Of its BackendKeyData, without the replica's part.
+    pub(super) number: u32,
     pub(super) secret: Box<[u8]>,
     /// What is known of it for login, should it go to another worker.
     pub(super) proof: Proof,
@@ -113,6 +116,8 @@ pub(super) struct ServerRecord {
     pub serial: u64,
     /// Cancel requests on their way; it is not lent before they have arrived.
     pub cancels: u32,
+    /// It may lead to a standby.
+    pub doubted: bool,
     /// A session was on it: DISCARD ALL before anybody else gets it.
     pub soiled: bool,
 }
@@ -134,6 +139,8 @@ pub(super) struct Pool {
     pub clients: u32,
     /// The ParameterStatus messages a client with these startup settings gets.
     pub greetings: HashMap<u64, Arc<[u8]>>,
+    /// Why Postgres gave no more connections: what a client hears that has waited for one in vain.
+    pub refusal: Option<Vec<u8>>,
 }
 
 pub(super) struct Tenant {
@@ -147,6 +154,8 @@ pub(super) struct Tenant {
     pub applied: u64,
     /// When what still runs is ended, because the tenant is paused.
     pub patience_ends: Option<Instant>,
+    /// Postgres itself refused another connection: none is tried before.
+    pub full_until: Option<Instant>,
     /// Clients that keep a server connection and wait for the tenant to go on.
     pub held: Vec<usize>,
 }
@@ -162,6 +171,8 @@ pub(super) struct Instance {
     pub name: Arc<str>,
     pub cap: u32,
     pub open: u32,
+    /// Tenants that have some open.
+    pub active: u32,
     /// Tenants with clients that wait because of the cap, in the order in which they get their turn.
     pub queue: VecDeque<usize>,
 }

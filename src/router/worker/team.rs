@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -15,11 +16,12 @@ use super::{BUFFER, WAKER, Worker};
 use crate::router::handover::{Client, OpenError, Server};
 use crate::router::protocol::frame::Out;
 use crate::router::protocol::front::Shared;
-use crate::router::table::Entry;
+use crate::router::table::{Entry, Table};
 
-/// Bits of a client's process number that name its worker, below those of its replica.
-pub(super) const WORKER_BITS: u32 = 4;
-pub(super) const CLIENT_BITS: u32 = 20;
+/// Bits of the process number in a cancel key that name the client, below those of its replica.
+pub(super) const CLIENT_BITS: u32 = 24;
+pub(super) const NUMBER_MAX: u32 = (1 << CLIENT_BITS) - 1;
+const WORKERS_MAX: usize = 16;
 
 /// Bounds on waiting.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +53,7 @@ impl Default for Timing {
 #[derive(Clone)]
 pub struct Team {
     members: Arc<[Member]>,
+    clients: Arc<AtomicU32>,
 }
 
 struct Member {
@@ -70,14 +73,14 @@ impl Team {
     ) -> std::io::Result<(Team, Vec<JoinHandle<()>>)> {
         let mut members = Vec::new();
         let mut parts = Vec::new();
-        for _ in 0..count.clamp(1, 1 << WORKER_BITS) {
+        for _ in 0..count.clamp(1, WORKERS_MAX) {
             let poll = Poll::new()?;
             let waker = Waker::new(poll.registry(), WAKER)?;
             let (sender, orders) = channel();
             members.push(Member { orders: sender, waker });
             parts.push((poll, orders));
         }
-        let team = Team { members: members.into() };
+        let team = Team { members: members.into(), clients: Arc::default() };
         let mut threads = Vec::new();
         for (index, (poll, orders)) in parts.into_iter().enumerate() {
             let worker = Worker {
@@ -85,7 +88,7 @@ impl Team {
                 orders,
                 outside: outside.clone(),
                 timing,
-                index: u8::try_from(index).unwrap_or(u8::MAX),
+                index,
                 team: team.clone(),
                 halls: Halls::default(),
                 shared: Shared::default(),
@@ -94,6 +97,7 @@ impl Team {
                 to_client: Out::default(),
                 again: Vec::new(),
                 doomed: Vec::new(),
+                unused: Vec::new(),
                 now: super::clock(),
                 next_tick: None,
                 draining: None,
@@ -131,15 +135,28 @@ impl Team {
     }
 
     /// Of a CancelRequest that names this replica.
-    pub fn cancel(&self, process: u32, secret: Vec<u8>) {
-        let worker = process >> CLIENT_BITS & ((1 << WORKER_BITS) - 1);
-        self.send(usize::try_from(worker).unwrap_or(usize::MAX), Order::Cancel { process, secret });
+    pub fn cancel(&self, process: u32, secret: &[u8]) {
+        for worker in 0..self.members.len() {
+            self.send(worker, Order::Cancel { process, secret: secret.to_vec() });
+        }
+    }
+
+    /// For the next client's cancel key. A number that comes round again is told apart by its secret.
+    pub(super) fn next_number(&self) -> u32 {
+        self.clients.fetch_add(1, Ordering::Relaxed) & NUMBER_MAX
     }
 
     /// A tenant's entry has changed.
     pub fn route(&self, tenant: &Arc<str>, entry: Option<&Arc<Entry>>) {
         for worker in 0..self.members.len() {
             self.send(worker, Order::Route { tenant: tenant.clone(), entry: entry.cloned() });
+        }
+    }
+
+    /// Any number of entries has changed.
+    pub fn table(&self, table: &Arc<Table>) {
+        for worker in 0..self.members.len() {
+            self.send(worker, Order::Table(Arc::clone(table)));
         }
     }
 
@@ -163,5 +180,5 @@ impl Team {
 
 /// The replica a client's process number names.
 pub fn replica_of(process: u32) -> u8 {
-    u8::try_from(process >> (WORKER_BITS + CLIENT_BITS)).unwrap_or(0)
+    u8::try_from(process >> CLIENT_BITS).unwrap_or(0)
 }

@@ -1,0 +1,132 @@
+//! `o7s router`: serves clients in the foreground until it is told to stop.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use clap::Args;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::report::Failure;
+use super::signals::Signals;
+use crate::router::serve::{Config, Sources, start};
+use crate::router::table::Table;
+use crate::router::tls::PemFiles;
+use crate::router::{Error, routes_file, worker};
+use crate::tenancy::Millis;
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  o7s router --routes routes.yaml --listen 127.0.0.1:6432      serve the routes of a file; rewriting it applies
+  o7s router --routes routes.yaml --tls-cert db.crt --tls-key db.key
+
+A file of routes:
+  routes:
+    acme: { endpoint: '127.0.0.1:5432', database: acme, roles: { acme: { password: secret } } }
+    '*':  { endpoint: '127.0.0.1:5432', roles: { '*': { auth: trust } } }
+
+SIGTERM and Ctrl-C stop accepting, tell idle clients to go, and wait for the others up to --drain.")]
+pub struct RouterArgs {
+    /// Where clients connect
+    #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:5432")]
+    pub listen: SocketAddr,
+    /// Serve from this file, without a control database
+    #[arg(long, value_name = "FILE")]
+    pub routes: PathBuf,
+    /// Certificate chain in PEM; several are told apart by the name a client asks for
+    #[arg(long = "tls-cert", value_name = "FILE", requires = "keys")]
+    pub certificates: Vec<PathBuf>,
+    /// Key in PEM, one for each --tls-cert
+    #[arg(long = "tls-key", value_name = "FILE", id = "keys", requires = "certificates")]
+    pub keys: Vec<PathBuf>,
+    /// Threads that serve clients; the tenants of an instance share one
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub workers: Option<u8>,
+    /// How long clients may take to end what they do when the router stops
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
+    pub drain: Millis,
+    /// How long a client waits for an instance that sleeps or starts
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time)]
+    pub wake: Millis,
+    /// How long a query waits for a server connection
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time)]
+    pub query_wait: Millis,
+    /// When an unused server connection is closed, so that an instance may sleep
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time)]
+    pub server_idle: Millis,
+    /// Server connections to one instance, all its tenants together
+    #[arg(long, value_name = "N", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub instance_connections: u32,
+}
+
+fn time(text: &str) -> Result<Millis, String> {
+    Millis::parse(text).map_err(|error| error.to_string())
+}
+
+pub async fn run(args: RouterArgs) -> Result<u8, Failure> {
+    let signals = Signals::listen()?;
+    let first = routes_file::read(&args.routes, &Table::default(), 1).map_err(Error::from)?;
+    let known = Arc::new(RwLock::new(first.administrators.clone()));
+    let (table, tables) = watch::channel(Arc::new(first.table.clone()));
+    let (rule, rules) = watch::channel(Arc::new(first.rules.clone()));
+    let sources = Sources {
+        table: tables,
+        rules,
+        keys: None,
+        tokens: None,
+        administrators: {
+            let known = Arc::clone(&known);
+            Arc::new(move |entry| {
+                let known = known.read().unwrap_or_else(PoisonError::into_inner);
+                known.get(&entry.instance).cloned().into_iter().collect()
+            })
+        },
+        applied: Box::new(|_, _| {}),
+        peer: Arc::new(|_| None),
+    };
+    let running = start(&config(&args), sources).map_err(Error::from)?;
+    let team = running.team().clone();
+    let mut follower = JoinSet::new();
+    follower.spawn(routes_file::follow(
+        args.routes.clone(),
+        first,
+        move |routes| {
+            *known.write().unwrap_or_else(PoisonError::into_inner) = routes.administrators.clone();
+            let new = Arc::new(routes.table.clone());
+            table.send_replace(Arc::clone(&new));
+            rule.send_replace(Arc::new(routes.rules.clone()));
+            team.table(&new);
+        },
+        signals.token.clone(),
+    ));
+    super::progress::say(&format!("serving on {}", running.address));
+    signals.token.cancelled().await;
+    running.stop().await;
+    while follower.join_next().await.is_some() {}
+    Ok(0)
+}
+
+fn config(args: &RouterArgs) -> Config {
+    let pairs = args.certificates.iter().zip(&args.keys);
+    let time = |time: Millis| Duration::from_millis(time.0);
+    Config {
+        listen: args.listen,
+        certificates: pairs
+            .map(|(certificate, key)| PemFiles { certificate: certificate.clone(), key: key.clone() })
+            .collect(),
+        workers: args
+            .workers
+            .map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from),
+        timing: worker::Timing {
+            query_wait: time(args.query_wait),
+            server_idle: time(args.server_idle),
+            instance_cap: args.instance_connections,
+            ..worker::Timing::default()
+        },
+        wake: time(args.wake),
+        drain: time(args.drain),
+    }
+}

@@ -1,0 +1,1 @@
+//! Logins over real sockets: what a client that behaves, and one that does not, gets to see.

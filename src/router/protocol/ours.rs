@@ -1,0 +1,58 @@
+//! What the router itself sends to a server connection, and tells of it.
+
+use super::back::Back;
+use super::frame::put;
+use super::replies::Kind;
+
+impl Back {
+    /// Messages that close what was pushed out, to be sent before anything else of a segment.
+    pub fn put_evicted(&mut self, out: &mut Vec<u8>) {
+        for name in std::mem::take(&mut self.evicted) {
+            put(out, b'C', |out| {
+                out.push(b'S');
+                out.extend_from_slice(&name);
+                out.push(0);
+            });
+            self.owe(Kind::OurClose);
+        }
+    }
+
+    /// One of the router's own: whatever it answers is swallowed.
+    pub fn put_our_query(&mut self, text: &str, out: &mut Vec<u8>) {
+        put(out, b'Q', |out| {
+            out.extend_from_slice(text.as_bytes());
+            out.push(0);
+        });
+        self.unnamed = None;
+        self.owe(Kind::OurQuery);
+    }
+
+    /// Ends the open segment of a client that is gone.
+    pub fn put_sync(&mut self, out: &mut Vec<u8>) {
+        put(out, b'S', |_| {});
+        self.owe(Kind::Sync);
+        self.skipping = false;
+        self.segment = false;
+    }
+
+    /// Ends the COPY of a client that is gone.
+    pub fn put_copy_fail(&mut self, out: &mut Vec<u8>) {
+        if self.in_copy {
+            put(out, b'f', |out| out.extend_from_slice(b"the client is gone\0"));
+            self.in_copy = false;
+            self.owe(Kind::CopyEnd);
+        }
+    }
+
+    /// ParameterStatus messages of all that was reported.
+    pub fn put_parameters(&self, out: &mut Vec<u8>) {
+        for (name, value) in &self.parameters {
+            put(out, b'S', |out| {
+                out.extend_from_slice(name.as_bytes());
+                out.push(0);
+                out.extend_from_slice(value.as_bytes());
+                out.push(0);
+            });
+        }
+    }
+}
