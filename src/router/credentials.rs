@@ -105,7 +105,11 @@ impl Credentials {
                     let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
                     made.cell(&(Arc::clone(&entry.tenant), Arc::clone(role)), login)
                 };
-                let made = cell.get_or_try_init(|| self.make(login, role)).await?;
+                let made = match cell.get() {
+                    Some(made) => made,
+                    // Large, and needed once.
+                    None => Box::pin(cell.get_or_try_init(|| self.make(login, role))).await?,
+                };
                 Ok(Known::Verifier { verifier: made.0.clone(), proof: Some(made.1.clone()), hint: None })
             }
             Login::LookUp => {

@@ -164,12 +164,12 @@ impl Logins {
             Ok(End::Cancel(cancel)) => (self.doors.on_cancel)(cancel, peer).await,
             Ok(End::Refused(report)) => {
                 debug!(connection = id, %peer, code = %report.code, reason = %report.message, "login refused");
-                last_words(&mut login.wire, &report).await;
+                Box::pin(last_words(&mut login.wire, &report)).await;
             }
             Ok(End::Wrong(wrong)) => {
                 drop(room);
-                self.wrong(&wrong, id, peer).await;
-                last_words(&mut login.wire, &wrong.answer).await;
+                Box::pin(self.wrong(&wrong, id, peer)).await;
+                Box::pin(last_words(&mut login.wire, &wrong.answer)).await;
             }
             Ok(End::Gone(error)) => debug!(connection = id, %peer, %error, "the client went away"),
             Err(_) => debug!(connection = id, %peer, "no login within {LOGIN_MAX:?}"),

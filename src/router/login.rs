@@ -97,7 +97,8 @@ impl<'a> Login<'a> {
         Login { doors, wire, id, peer, buffer: Vec::new(), end_point: None }
     }
 
-    /// Not cancel safe: afterwards the wire can only be closed.
+    /// Not cancel safe: afterwards the wire can only be closed. What few logins need has room of its own, so that the many that
+    /// wait for a packet are small.
     pub async fn run(&mut self) -> End {
         let hello = match self.startup().await {
             Ok(Said::Hello(hello)) => *hello,
@@ -115,7 +116,7 @@ impl<'a> Login<'a> {
                 let proof = self.prove(&mut who, &mut out).await;
                 (who, proof)
             }
-            Ok(Identity::Token(bearer)) => self.bear(&bearer, &mut out).await,
+            Ok(Identity::Token(bearer)) => Box::pin(self.bear(&bearer, &mut out)).await,
             Err(report) => return End::Refused(Box::new(report)),
         };
         self.end(hello, who, proof, out)
@@ -158,11 +159,11 @@ impl<'a> Login<'a> {
                 Step::Decline => self.wire.write(b"N").await?,
                 Step::BeginTls => {
                     self.wire.write(b"S").await?;
-                    self.secure(false).await?;
+                    Box::pin(self.secure(false)).await?;
                     startup.secured();
                 }
                 Step::DirectTls => {
-                    self.secure(true).await?;
+                    Box::pin(self.secure(true)).await?;
                     startup.secured();
                 }
                 Step::Hello(hello) => return Ok(Said::Hello(hello)),
