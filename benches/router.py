@@ -1,0 +1,278 @@
+#!/usr/bin/env python3
+"""Measures `o7s router` beside PgBouncer and a bare byte copy: `make bench-router`, or benches/router.py O7S BYTE_COPY.
+
+Everything runs on the loopback, on throw-away Postgres clusters, and ends with the script. Rounds are interleaved, and only
+ratios of one run mean something. ROUNDS (5), QUERIES (40000) and IDLE (1000,5000) can be set in the environment.
+"""
+import glob, json, os, platform, pwd, shutil, signal, socket, statistics, struct, subprocess, sys, tempfile, time
+
+ROUNDS, QUERIES = int(os.environ.get("ROUNDS", 5)), int(os.environ.get("QUERIES", 40000))
+IDLE = [int(n) for n in os.environ.get("IDLE", "1000,5000").split(",")]
+O7S, COPY = (os.path.abspath(path) for path in sys.argv[1:3])
+BIN = os.environ.get("O7S_PG_BIN") or sorted(glob.glob("/usr/lib/postgresql/*/bin"))[-1]
+TICK = os.sysconf("SC_CLK_TCK")
+children = []
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def as_postgres(command):
+    return ["runuser", "-u", "postgres", "--", *command] if os.getuid() == 0 else command
+
+
+def quiet(command, **more):
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=600, **more)
+
+
+def wait_for(port):
+    for _ in range(400):
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            time.sleep(0.01)
+    raise SystemExit(f"nothing listens on port {port}")
+
+
+def spawn(command, port, name):
+    log = open(f"{folder}/{name}.log", "w")
+    child = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
+    children.append(child)
+    wait_for(port)
+    return child
+
+
+def listener_pid(child, needle):
+    """The process itself, behind runuser where there is one."""
+    for pid in os.listdir("/proc"):
+        try:
+            if pid.isdigit() and needle in open(f"/proc/{pid}/cmdline").read() and "runuser" not in open(f"/proc/{pid}/cmdline").read():
+                return int(pid)
+        except OSError:
+            pass
+    return child.pid
+
+
+def cpu(pid):
+    fields = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICK
+
+
+def memory(pid):
+    return int(next(line for line in open(f"/proc/{pid}/status") if line.startswith("VmRSS")).split()[1])
+
+
+def cluster(name):
+    data, port = f"{folder}/{name}", free_port()
+    quiet(as_postgres([f"{BIN}/initdb", "-D", data, "-U", "postgres", "-A", "trust", "--no-sync"]))
+    with open(f"{data}/postgresql.conf", "a") as conf:
+        conf.write(f"port={port}\nlisten_addresses='127.0.0.1'\nunix_socket_directories=''\nmax_connections=300\n"
+                   "fsync=off\nsynchronous_commit=off\nshared_buffers=256MB\nautovacuum=off\n")
+    quiet(as_postgres([f"{BIN}/pg_ctl", "-D", data, "-w", "-l", f"{data}/log", "start"]))
+    clusters.append(data)
+    sql(port, "create role bench superuser login password 'secret'", user="postgres", database="postgres")
+    sql(port, "create database bench owner bench", user="postgres", database="postgres")
+    quiet([f"{BIN}/pgbench", "-q", "-i", "-s", "1", "-h", "127.0.0.1", "-p", str(port), "-U", "bench", "bench"])
+    return port
+
+
+def sql(port, text, user="bench", database="bench"):
+    command = [f"{BIN}/psql", "-XqAt", "-h", "127.0.0.1", "-p", str(port), "-U", user, "-d", database, "-c", text]
+    return quiet(command, env={**os.environ, "PGPASSWORD": "secret"}).stdout.strip()
+
+
+def pgbench(port, clients, queries, *flags, **env):
+    """p50 and p99 in microseconds."""
+    with tempfile.TemporaryDirectory(dir=folder) as logs:
+        command = [f"{BIN}/pgbench", "-n", "-S", "-h", "127.0.0.1", "-p", str(port), "-U", "bench", "-c", str(clients), "-j", "1",
+                   "-t", str(max(1, queries // clients)), "-l", "--log-prefix", f"{logs}/l", *flags, "bench"]
+        quiet(command, env={**os.environ, "PGPASSWORD": "secret", **env})
+        times = sorted(int(line.split()[2]) for path in glob.glob(f"{logs}/l*") for line in open(path))
+    return times[len(times) // 2], times[len(times) * 99 // 100]
+
+
+def rounds(targets, measure):
+    """Median of each target's measurements, the targets taken in turn."""
+    found = {name: [] for name in targets}
+    for _ in range(ROUNDS):
+        for name, (port, pid) in targets.items():
+            found[name].append(measure(port, pid))
+    return {name: [statistics.median(column) for column in zip(*values)] for name, values in found.items()}
+
+
+def idle_client(port):
+    s = socket.create_connection(("127.0.0.1", port))
+    body = struct.pack("!i", 196608) + b"user\0bench\0database\0bench\0\0"
+    s.sendall(struct.pack("!i", len(body) + 4) + body)
+    answer = b""
+    while not answer.endswith(b"Z\0\0\0\5I"):
+        part = s.recv(4096)
+        if not part:
+            raise SystemExit(f"an idle client was turned away: {answer!r}")
+        answer += part
+    return s
+
+
+def row(figure, ours, bouncer=None, floor=None, target=""):
+    ratio = lambda other: f"{ours / other:.2f}" if other else "–"
+    shown = lambda value: "–" if value is None else f"{value:.3g}"
+    print(f"| {figure} | {shown(ours)} | {shown(bouncer)} | {shown(floor)} | {ratio(bouncer)} | {ratio(floor)} | {target} |", flush=True)
+
+
+def routes(**entries):
+    path = f"{folder}/routes.new"
+    json.dump({"routes": entries}, open(path, "w"))
+    os.replace(path, f"{folder}/{routes.name}.json")
+
+
+def queries(targets, label, flags, bounds, **env):
+    for clients in (16, 64):
+        def measure(port, pid, clients=clients):
+            before = cpu(pid)
+            pgbench(port, clients, QUERIES, *flags, **env)
+            return [(cpu(pid) - before) / QUERIES * 1e6]
+        got = rounds(targets, measure)
+        row(f"CPU a query, {label}, {clients} clients (us)", *(got.get(name, [None])[0] for name in ("o7s", "pgbouncer", "floor")), bounds)
+
+
+def main():
+    a, b = cluster("a"), cluster("b")
+    ours, bounced, floor, big = (free_port() for _ in range(4))
+    roles = {"bench": {"auth": "trust"}}
+    route = lambda port: {"endpoint": f"127.0.0.1:{port}", "database": "bench", "serverConnections": 20, "roles": roles}
+    routes.name = "routes"
+    routes(bench=route(a))
+    tls = []
+    if shutil.which("openssl"):
+        quiet(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj",
+               "/CN=localhost", "-keyout", f"{folder}/key.pem", "-out", f"{folder}/cert.pem"])
+        os.chmod(f"{folder}/key.pem", 0o644)
+        tls = ["--tls-cert", "cert.pem", "--tls-key", "key.pem"]
+    router = spawn([O7S, "router", "--routes", "routes.json", "--listen", f"127.0.0.1:{ours}", "--workers", "1", *tls], ours, "o7s")
+    copy = spawn([COPY, f"127.0.0.1:{floor}", f"127.0.0.1:{a}"], floor, "floor")
+    targets = {"o7s": (ours, router.pid), "floor": (floor, copy.pid)}
+    bouncer = shutil.which("pgbouncer") or shutil.which("/usr/sbin/pgbouncer")
+    if bouncer:
+        secure = "client_tls_sslmode=allow\nclient_tls_key_file=key.pem\nclient_tls_cert_file=cert.pem\n" if tls else ""
+        open(f"{folder}/users.txt", "w").write('"bench" "secret"\n')
+        open(f"{folder}/bouncer.ini", "w").write(
+            f"[databases]\nbench = host=127.0.0.1 port={a}\n[pgbouncer]\nlisten_addr=127.0.0.1\nlisten_port={bounced}\nunix_socket_dir=\n"
+            f"auth_type=trust\nauth_file=users.txt\npool_mode=transaction\ndefault_pool_size=20\nmax_client_conn=6000\nlog_connections=0\n"
+            f"log_disconnections=0\nignore_startup_parameters=extra_float_digits\n{secure}")
+        child = spawn(as_postgres([bouncer, "-q", "bouncer.ini"]), bounced, "pgbouncer")
+        targets["pgbouncer"] = (bounced, listener_pid(child, "bouncer.ini"))
+    else:
+        print("no pgbouncer on this machine (apt-get install pgbouncer): its columns stay empty", file=sys.stderr)
+    with_bouncer = {name: targets[name] for name in ("o7s", "pgbouncer") if name in targets}
+    version = quiet([bouncer, "--version"]).stdout.split("\n")[0] if bouncer else "no PgBouncer"
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start, {platform.system()} {platform.release()}, {version}, "
+          f"PostgreSQL {sql(a, 'show server_version')}, {ROUNDS} rounds of {QUERIES} queries\n")
+    print("| figure | o7s | PgBouncer | byte copy | x PgBouncer | x byte copy | must |\n|---|---|---|---|---|---|---|")
+
+    for name, (port, pid) in with_bouncer.items():
+        idle_client(port).close()
+    for count in IDLE:
+        got = {}
+        for name, (port, pid) in with_bouncer.items():
+            before, held = memory(pid), []
+            held = [idle_client(port) for _ in range(count)]
+            got[name] = (memory(pid) - before) / count
+            for s in held:
+                s.close()
+            time.sleep(1)
+        row(f"memory an idle client, {count} clients (KiB)", got["o7s"], got.get("pgbouncer"), None, "2 KiB")
+
+    queries(targets, "simple", ["-M", "simple"], "≤ 0.95 x PgBouncer, ≤ 1.15 x byte copy")
+    queries({name: targets[name] for name in ("o7s", "floor")}, "prepared", ["-M", "prepared"], "≤ 1.25 x byte copy")
+    if tls:
+        queries(with_bouncer, "simple, TLS", ["-M", "simple"], "", PGSSLMODE="require")
+    for clients in (1, 16, 64):
+        got = rounds(targets, lambda port, pid: pgbench(port, clients, QUERIES // (8 if clients == 1 else 2), "-M", "simple"))
+        for at, name in enumerate(("p50", "p99")):
+            row(f"{name}, simple, {clients} clients (us)", *(got.get(target, [None, None])[at] for target in ("o7s", "pgbouncer", "floor")), "≤ 1.05 x PgBouncer")
+
+    connects = 1000
+    def connect(port, pid):
+        before = cpu(pid)
+        pgbench(port, 4, connects, "-C", "-M", "simple")
+        return [(cpu(pid) - before) / connects * 1e6]
+    got = rounds(with_bouncer, connect)
+    row("CPU a connect with one query, trust (us)", got["o7s"][0], got.get("pgbouncer", [None])[0], None, "≤ 1.0 x PgBouncer")
+
+    rows, size = 250_000, 1000
+    out = f"copy (select repeat('x', {size}) from generate_series(1, {rows})) to stdout"
+    sql(a, "create unlogged table bulk (a text)")
+    for label, text in (("COPY out", out), ("COPY in", None)):
+        def stream(port, pid):
+            before = cpu(pid)
+            command = [f"{BIN}/psql", "-Xq", "-h", "127.0.0.1", "-p", str(port), "-U", "bench", "-d", "bench", "-c", text or "copy bulk from stdin"]
+            feed = None
+            if not text:
+                sql(a, "truncate bulk")
+                feed = open(f"{folder}/bulk")
+            subprocess.run(command, check=True, stdin=feed, stdout=subprocess.DEVNULL, timeout=300)
+            return [(cpu(pid) - before) / (rows * (size + 1) / 1e9)]
+        if not text:
+            open(f"{folder}/bulk", "w").write(("x" * size + "\n") * rows)
+        got = rounds(targets, stream)
+        row(f"CPU a GB, {label} (s)", *(got.get(name, [None])[0] for name in ("o7s", "pgbouncer", "floor")), "≤ 0.65 x PgBouncer")
+
+    routes.name = "big"
+    many = {f"t{n:05}": route(a) for n in range(10_000)}
+    routes(**many)
+    begun = time.monotonic()
+    router = spawn([O7S, "router", "--routes", "big.json", "--listen", f"127.0.0.1:{big}", "--workers", "1"], big, "big")
+    row("10,000 routes: start (s)", time.monotonic() - begun, target="≤ 1 s")
+    row("10,000 routes: memory (MB)", memory(router.pid) / 1024, target="≤ 25 MB")
+    moves = []
+    for turn in range(ROUNDS):
+        goal = b if turn % 2 == 0 else a
+        many["t00077"] = route(goal)
+        path = f"{folder}/big.new"
+        json.dump({"routes": many}, open(path, "w"))
+        begun = time.monotonic()
+        os.replace(path, f"{folder}/big.json")
+        while sql_fast(big) != goal:
+            if time.monotonic() - begun > 10:
+                raise SystemExit("the changed route never applied")
+        moves.append((time.monotonic() - begun) * 1000)
+        time.sleep(0.2)
+    row("10,000 routes: a change is in force for a new connection (ms)", statistics.median(moves), target="≤ 50 ms")
+
+
+def sql_fast(port):
+    """The server's own port, by a connection of its own."""
+    s = socket.create_connection(("127.0.0.1", port))
+    body = struct.pack("!i", 196608) + b"user\0bench\0database\0t00077\0\0"
+    text = b"select current_setting('port')\0"
+    s.sendall(struct.pack("!i", len(body) + 4) + body)
+    answer = b""
+    while not answer.endswith(b"Z\0\0\0\5I"):
+        answer += s.recv(4096)
+    s.sendall(b"Q" + struct.pack("!i", len(text) + 4) + text)
+    answer = b""
+    while not answer.endswith(b"Z\0\0\0\5I"):
+        answer += s.recv(4096)
+    s.close()
+    at = answer.index(b"D\0") + 7
+    length = struct.unpack("!i", answer[at:at + 4])[0]
+    return int(answer[at + 4:at + 4 + length])
+
+
+folder, clusters = tempfile.mkdtemp(prefix="o7s-bench-"), []
+os.chmod(folder, 0o777)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+try:
+    main()
+finally:
+    for child in children:
+        child.terminate()
+    for child in children:
+        child.wait(timeout=40)
+    for data in clusters:
+        subprocess.run(as_postgres([f"{BIN}/pg_ctl", "-D", data, "-m", "immediate", "stop"]), capture_output=True)
+    shutil.rmtree(folder, ignore_errors=True)
