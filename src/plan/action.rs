@@ -237,6 +237,8 @@ pub struct TenantStep {
 pub struct RouteDraft {
     pub tenant: TenantId,
     pub database: String,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopted: bool,
     pub instance: InstanceName,
     pub state: crate::tenancy::RouteState,
     pub tier: crate::tenancy::TierName,
@@ -253,6 +255,7 @@ impl RouteDraft {
             tenant: self.tenant,
             instance: self.instance,
             database: self.database,
+            adopted: self.adopted,
             endpoint,
             state: self.state,
             tier: self.tier,
@@ -268,6 +271,7 @@ impl RouteDraft {
         RouteDraft {
             tenant: route.tenant.clone(),
             database: route.database.clone(),
+            adopted: route.adopted,
             instance: route.instance.clone(),
             state: route.state,
             tier: route.tier.clone(),

@@ -3,7 +3,7 @@
 use super::action::{Action, Field, KNOWN_AFTER, Reason, ReasonCode, RouteDraft, Step, Symbol, Wave};
 use super::cause::limit_cause;
 use super::instances::field;
-use super::live::Placement;
+use super::live::{InstanceState, Placement};
 use super::planner::Draft;
 use super::rename;
 use crate::manifest::Tenant;
@@ -14,6 +14,7 @@ pub(super) fn wanted_route(draft: &Draft<'_>, tenant: &Tenant, placement: &Place
     RouteDraft {
         tenant: tenant.name.clone(),
         database: placement.database.clone(),
+        adopted: is_adopted(draft, tenant, placement),
         instance: placement.instance.clone(),
         state: if tenant.suspended { RouteState::Suspended } else { RouteState::Active },
         tier: tenant.tier.clone(),
@@ -22,6 +23,19 @@ pub(super) fn wanted_route(draft: &Draft<'_>, tenant: &Tenant, placement: &Place
         limits: tenant.limits.clone(),
         over_limit: tier.map(|tier| tier.over_limit.clone()).unwrap_or_default(),
         upgrade: tier.and_then(|tier| tier.upgrade.clone()),
+    }
+}
+
+/// As the role's mark says; where the server was not read, as it was.
+fn is_adopted(draft: &Draft<'_>, tenant: &Tenant, placement: &Placement) -> bool {
+    let former = draft.formers.get(&tenant.name).map(|former| &former.name);
+    let mut names = std::iter::once(&tenant.name).chain(former);
+    match draft.live.instances.get(&placement.instance) {
+        Some(InstanceState::Awake(server)) => names.any(|name| {
+            let mark = server.roles.get(name.as_str()).and_then(|role| role.mark.as_ref());
+            mark.is_some_and(|mark| mark.adopted.is_some())
+        }),
+        _ => names.any(|name| draft.live.control.routes.get(name).is_some_and(|route| route.adopted)),
     }
 }
 
@@ -84,6 +98,7 @@ fn route_fields(have: Option<&Route>, wanted: &RouteDraft, same_place: bool) -> 
     let (a_up, b_up) = (have.upgrade.as_ref(), wanted.upgrade.as_ref());
     let mut fields: Vec<Field> = [
         pair("to", place(&have.instance, &have.database), place(&wanted.instance, &wanted.database)),
+        pair("adopted", text(&have.adopted), text(&wanted.adopted)),
         pair("state", text(&have.state.as_str()), text(&wanted.state.as_str())),
         pair("tier", text(&have.tier), text(&wanted.tier)),
         pair("generation", text(&have.generation), text(&wanted.generation)),

@@ -90,7 +90,7 @@ async fn fetch(
     }
 }
 
-fn options(url: &Secret) -> Result<PgConnectOptions, Error> {
+pub(super) fn options(url: &Secret) -> Result<PgConnectOptions, Error> {
     let bad = |problem: &str| Error::BadUrl { problem: problem.to_owned() };
     let text = url.expose();
     let known = ["postgresql://", "postgres://"].iter().any(|scheme| text.starts_with(scheme));
@@ -121,7 +121,7 @@ pub(super) async fn open(options: &PgConnectOptions, deadline: Duration) -> Resu
     opened.map_err(|source| unreachable_because(address(options), source))
 }
 
-fn address(options: &PgConnectOptions) -> String {
+pub(super) fn address(options: &PgConnectOptions) -> String {
     format!("{}:{}", options.get_host(), options.get_port())
 }
 

@@ -54,7 +54,7 @@ const LOAD: &str = concat!(
         ))::text"
 );
 
-const VERSION: &str = "SELECT coalesce(max(version), 0)::text FROM o7s.migrations WHERE success";
+pub(super) const VERSION: &str = "SELECT coalesce(max(version), 0)::text FROM o7s.migrations WHERE success";
 
 impl Store {
     /// One query. An empty database answers `(None, ControlLive::default())`, whose schema version is 0.

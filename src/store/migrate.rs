@@ -9,14 +9,16 @@ use super::connect::{Store, open};
 use super::error::Error;
 
 /// The newest schema version this program knows: that of the last migration.
-pub const SCHEMA_VERSION: u32 = 2;
+pub const SCHEMA_VERSION: u32 = 3;
 
 fn migrator() -> Migrator {
     let control = include_str!("../../migrations/0001_control.sql").into_sql_str();
     let first = Migration::new(1, Cow::Borrowed("control"), MigrationType::Simple, control, false);
     let renames = include_str!("../../migrations/0002_renames.sql").into_sql_str();
     let second = Migration::new(2, Cow::Borrowed("renames"), MigrationType::Simple, renames, false);
-    let mut migrator = Migrator::with_migrations(vec![first, second]);
+    let routers = include_str!("../../migrations/0003_routers.sql").into_sql_str();
+    let third = Migration::new(3, Cow::Borrowed("routers"), MigrationType::Simple, routers, false);
+    let mut migrator = Migrator::with_migrations(vec![first, second, third]);
     // Ours lives beside what it describes, so that a service may keep a table of its own under sqlx's name.
     migrator.create_schema("o7s");
     migrator.dangerous_set_table_name("o7s.migrations");

@@ -1,28 +1,35 @@
 //! The control database: placements, instances, the routing table, status, events, and the lease that says who may
 //! write them. All its SQL is here, and no SQL leaves. Never talks to Railway or to a tenant's database.
-//! Read: connect, migrate, load, lease, holder, then what is written under a lease: remember, routes, record; server.
+//! Read: connect, migrate, load, lease, holder, then what is written under a lease: remember, routes, pauses, record;
+//! what routers do: follow, replicas; server.
 
 mod code;
 mod connect;
 mod error;
+mod follow;
 mod holder;
 mod lease;
 mod load;
 mod migrate;
+mod pauses;
 mod record;
 mod remember;
+mod replicas;
 mod routes;
 mod server;
 
 pub use code::Code;
 pub use connect::Store;
 pub use error::Error;
+pub use follow::{Changes, Follower, Replica, RouteRow, RouterRow};
 pub use holder::{Holder, HolderSession};
 pub use lease::Lease;
 pub use load::FleetRow;
 pub use migrate::SCHEMA_VERSION;
+pub use pauses::Pausing;
 pub use record::{
     Condition, ConditionStatus, ConditionType, Event, EventFilter, Outcome, RunRecord, StoredCondition, StoredEvent,
 };
+pub use replicas::{Beat, Lagging, REPLICA_TTL, REPLICAS_MAX};
 pub use routes::ROUTES_CHANNEL;
 pub use server::ControlServer;

@@ -7,6 +7,7 @@ use sqlx::types::Json;
 use super::error::Error;
 use super::lease::{Lease, fenced};
 use super::load::FleetRow;
+use super::routes::versioned;
 use crate::plan::{DeletionIntent, InstanceRecord, Placement};
 use crate::tenancy::TenantId;
 
@@ -43,15 +44,13 @@ const REMOVE_PLACEMENT: &str = fenced!(
     "written AS (DELETE FROM o7s.placements USING fence WHERE tenant = $2)
     SELECT count(*) FROM fence"
 );
-const SAVE_ROUTER: &str = fenced!(
-    "written AS (INSERT INTO o7s.routers (name, spec) SELECT $2, $3 FROM fence
-        ON CONFLICT (name) DO UPDATE SET spec = excluded.spec)
-    SELECT count(*) FROM fence"
+const SAVE_ROUTER: &str = versioned!(
+    "changed AS (INSERT INTO o7s.routers AS have (name, spec, version) SELECT $2, $3, next.version FROM next
+        ON CONFLICT (name) DO UPDATE SET spec = excluded.spec, version = excluded.version
+        WHERE have.spec IS DISTINCT FROM excluded.spec RETURNING name)"
 );
-const REMOVE_ROUTER: &str = fenced!(
-    "written AS (DELETE FROM o7s.routers USING fence WHERE name = $2)
-    SELECT count(*) FROM fence"
-);
+const REMOVE_ROUTER: &str =
+    versioned!("changed AS (DELETE FROM o7s.routers USING fence WHERE name = $2 RETURNING name)");
 /// The first date stands when a crash makes us ask twice.
 /// A deletion in its grace time keeps its date; one whose date has passed is begun anew only where its database never
 /// left.
@@ -63,17 +62,12 @@ const START_DELETION: &str = fenced!(
     SELECT count(*) FROM fence"
 );
 /// The former name may be taken again, and the new one is nobody's former name any more.
-const BEGIN_RENAME: &str = fenced!(
-    "next AS MATERIALIZED (SELECT routing.version + 1 AS version FROM o7s.routing, fence FOR UPDATE OF routing),
-    written AS (INSERT INTO o7s.renames (former, own) SELECT $2, $3 FROM fence
+const BEGIN_RENAME: &str = versioned!(
+    "written AS (INSERT INTO o7s.renames (former, own) SELECT $2, $3 FROM fence
         ON CONFLICT (former) DO UPDATE SET own = excluded.own, begun_at = now(), done_at = NULL),
     taken AS (DELETE FROM o7s.renames USING fence WHERE former = $3),
-    drained AS (UPDATE o7s.routes SET state = 'suspended', version = next.version FROM next
-        WHERE tenant = $2 AND state = 'active' RETURNING tenant),
-    grown AS (UPDATE o7s.routing SET version = next.version, changed_at = now() FROM next
-        WHERE EXISTS (SELECT FROM drained) RETURNING routing.version),
-    told AS MATERIALIZED (SELECT pg_notify('o7s_routes', grown.version::text) FROM grown)
-    SELECT (SELECT count(*) FROM fence) + 0 * (SELECT count(*) FROM told)"
+    changed AS (UPDATE o7s.routes SET state = 'suspended', version = next.version FROM next
+        WHERE tenant = $2 AND state = 'active' RETURNING tenant)"
 );
 const CANCEL_RENAME: &str = fenced!(
     "written AS (DELETE FROM o7s.renames USING fence WHERE former = $2)

@@ -15,7 +15,7 @@ pub const ROUTES_CHANNEL: &str = "o7s_routes";
 /// A row of `o7s.routes` in the shape of [`Route`].
 macro_rules! route_json {
     () => {
-        "json_build_object('tenant', tenant, 'instance', instance, 'database', database,
+        "json_build_object('tenant', tenant, 'instance', instance, 'database', database, 'adopted', adopted,
             'endpoint', json_build_object(
                 'private', json_build_object('host', private_host, 'port', private_port),
                 'public', json_build_object('host', public_host, 'port', public_port)),
@@ -32,13 +32,32 @@ const READ: &str = concat!(
     " ORDER BY tenant), '[]') FROM o7s.routes))::text"
 );
 
+/// Removals are kept for as many versions: who has read none of them reads the whole table.
+pub(super) const DELTAS_KEPT: i64 = 10_000;
+
+/// A fenced statement with an expression `changed`, one row a change: with any, the version `next.version` is used up and
+/// routers hear of it.
+macro_rules! versioned {
+    ($($sql:expr),+ $(,)?) => {
+        $crate::store::lease::fenced!(
+            "next AS MATERIALIZED (SELECT routing.version + 1 AS version FROM o7s.routing, fence FOR UPDATE OF routing), ",
+            $($sql),+,
+            ", grown AS (UPDATE o7s.routing SET version = next.version, changed_at = now() FROM next
+                WHERE EXISTS (SELECT FROM changed) RETURNING routing.version),
+            told AS MATERIALIZED (SELECT pg_notify('o7s_routes', grown.version::text) FROM grown)
+            SELECT (SELECT count(*) FROM fence) + 0 * (SELECT count(*) FROM told)"
+        )
+    };
+}
+pub(super) use versioned;
+
 /// Writes only what differs. The row lock on `routing` orders writers, should there ever be two.
 const PUBLISH: &str = fenced!(
     "next AS MATERIALIZED (SELECT routing.version + 1 AS version FROM o7s.routing, fence FOR UPDATE OF routing),
     upserted AS (
-        INSERT INTO o7s.routes AS have (tenant, instance, database, private_host, private_port, public_host,
-            public_port, state, tier, generation, roles, limits, over_limit, upgrade, version)
-        SELECT r->>'tenant', r->>'instance', r->>'database',
+        INSERT INTO o7s.routes AS have (tenant, instance, database, adopted, private_host, private_port,
+            public_host, public_port, state, tier, generation, roles, limits, over_limit, upgrade, version)
+        SELECT r->>'tenant', r->>'instance', r->>'database', coalesce((r->>'adopted')::boolean, false),
             r->'endpoint'->'private'->>'host', (r->'endpoint'->'private'->>'port')::integer,
             r->'endpoint'->'public'->>'host', (r->'endpoint'->'public'->>'port')::integer,
             r->>'state', r->>'tier', (r->>'generation')::bigint,
@@ -46,19 +65,26 @@ const PUBLISH: &str = fenced!(
             nullif(r->'upgrade', 'null'::jsonb), next.version
         FROM next, jsonb_array_elements($2) AS r
         ON CONFLICT (tenant) DO UPDATE SET instance = excluded.instance, database = excluded.database,
-            private_host = excluded.private_host, private_port = excluded.private_port,
+            adopted = excluded.adopted, private_host = excluded.private_host, private_port = excluded.private_port,
             public_host = excluded.public_host, public_port = excluded.public_port, state = excluded.state,
             tier = excluded.tier, generation = excluded.generation, roles = excluded.roles,
             limits = excluded.limits, over_limit = excluded.over_limit, upgrade = excluded.upgrade,
             version = excluded.version
-        WHERE (have.instance, have.database, have.private_host, have.private_port, have.public_host,
+        WHERE (have.instance, have.database, have.adopted, have.private_host, have.private_port, have.public_host,
                 have.public_port, have.state, have.tier, have.generation, have.roles, have.limits,
                 have.over_limit, have.upgrade)
-            IS DISTINCT FROM (excluded.instance, excluded.database, excluded.private_host, excluded.private_port,
+            IS DISTINCT FROM (excluded.instance, excluded.database, excluded.adopted, excluded.private_host, excluded.private_port,
                 excluded.public_host, excluded.public_port, excluded.state, excluded.tier, excluded.generation,
                 excluded.roles, excluded.limits, excluded.over_limit, excluded.upgrade)
         RETURNING tenant),
     removed AS (DELETE FROM o7s.routes USING fence WHERE tenant = ANY($3) RETURNING tenant),
+    buried AS (
+        INSERT INTO o7s.removed_routes (tenant, version) SELECT tenant, next.version FROM removed, next
+        ON CONFLICT (tenant) DO UPDATE SET version = excluded.version),
+    unburied AS (DELETE FROM o7s.removed_routes AS old USING upserted WHERE old.tenant = upserted.tenant),
+    -- No row that the two above touch.
+    forgotten AS (DELETE FROM o7s.removed_routes AS old USING next WHERE old.version < next.version - $5
+        AND old.tenant <> ALL($3) AND NOT EXISTS (SELECT FROM jsonb_array_elements($2) AS r WHERE r->>'tenant' = old.tenant)),
     renamed AS MATERIALIZED (SELECT r->>0 AS former, r->>1 AS own FROM fence, jsonb_array_elements($4) AS r),
     left_place AS (DELETE FROM o7s.placements USING renamed WHERE tenant = former),
     placed AS (
@@ -112,7 +138,12 @@ impl Lease {
     ) -> Result<Option<u64>, Error> {
         let doing = "publish routes";
         let removed: Vec<String> = removed.iter().map(ToString::to_string).collect();
-        let query = sqlx::query_as(PUBLISH).bind(self.epoch).bind(Json(upserts)).bind(removed).bind(Json(renames));
+        let query = sqlx::query_as(PUBLISH)
+            .bind(self.epoch)
+            .bind(Json(upserts))
+            .bind(removed)
+            .bind(Json(renames))
+            .bind(DELTAS_KEPT);
         let answer: Result<(i64, Option<i64>, Option<String>), _> = query.fetch_one(&mut self.connection).await;
         let (fence, version, _notified) = answer.map_err(|error| write_failed(doing, error))?;
         self.check(fence)?;

@@ -56,6 +56,9 @@ pub struct Route {
     pub tenant: TenantId,
     pub instance: InstanceName,
     pub database: String,
+    /// Somebody else made the database; its roles log in with their own passwords.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopted: bool,
     pub endpoint: Endpoint,
     pub state: RouteState,
     pub tier: TierName,

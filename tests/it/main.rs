@@ -43,6 +43,8 @@ mod real;
 #[cfg(feature = "local")]
 mod real_life;
 #[cfg(feature = "local")]
+mod replicas;
+#[cfg(feature = "local")]
 mod router_open;
 #[cfg(feature = "local")]
 mod simulation;

@@ -16,9 +16,9 @@ use uuid::Uuid;
 
 use crate::support::{PATIENCE, eventually, execute, server};
 
-struct World {
-    database: String,
-    store: Store,
+pub struct World {
+    pub database: String,
+    pub store: Store,
 }
 
 impl World {
@@ -28,13 +28,13 @@ impl World {
         World { database, store }
     }
 
-    async fn migrated() -> World {
+    pub async fn migrated() -> World {
         let world = World::empty().await;
         world.store.migrate().await.expect("migrated");
         world
     }
 
-    async fn lease(&self) -> Lease {
+    pub async fn lease(&self) -> Lease {
         self.store.acquire("a test", PATIENCE, |_| {}).await.expect("free")
     }
 
@@ -42,16 +42,16 @@ impl World {
         self.store.load().await.expect("loaded").1
     }
 
-    async fn sql(&self, sql: &str) {
+    pub async fn sql(&self, sql: &str) {
         execute(&mut server().await.connect(&self.database).await, sql).await;
     }
 }
 
-fn tenant(name: &str) -> TenantId {
+pub fn tenant(name: &str) -> TenantId {
     TenantId::parse(name).expect("a good name")
 }
 
-fn shared(number: u32) -> InstanceName {
+pub fn shared(number: u32) -> InstanceName {
     InstanceName::parse(&format!("shared-{number}")).expect("a good name")
 }
 
@@ -63,11 +63,12 @@ fn endpoint() -> Endpoint {
     Endpoint { private: address("shared-1.railway.internal", 5432), public: address("proxy.example", 65535) }
 }
 
-fn route(name: &str) -> Route {
+pub fn route(name: &str) -> Route {
     Route {
         tenant: tenant(name),
         instance: shared(1),
         database: name.into(),
+        adopted: false,
         endpoint: endpoint(),
         state: RouteState::Active,
         tier: TierName::parse("starter").expect("a good name"),
@@ -86,7 +87,7 @@ fn route(name: &str) -> Route {
     }
 }
 
-fn fleet() -> FleetRow {
+pub fn fleet() -> FleetRow {
     FleetRow {
         uid: FleetUid::from_stored("00ff"),
         name: FleetName::parse("ogelbase").expect("a good name"),
@@ -266,9 +267,10 @@ async fn routes_come_back_as_published_and_the_version_grows_only_with_a_differe
 
     // Each field alone is a difference.
     let mut now = acme.clone();
-    let steps: [fn(&mut Route); 10] = [
+    let steps: [fn(&mut Route); 11] = [
         |route| route.instance = shared(2),
         |route| route.database = "acme_2".into(),
+        |route| route.adopted = true,
         |route| route.endpoint.private.port = 5433,
         |route| route.endpoint.public.host = "other.example".into(),
         |route| route.state = RouteState::Suspended,
@@ -290,8 +292,8 @@ async fn routes_come_back_as_published_and_the_version_grows_only_with_a_differe
         .fetch_all(&mut server().await.connect(&world.database).await)
         .await
         .expect("read");
-    assert_eq!(rows, [("acme".into(), 11), ("beta".into(), 1)], "only what differed was written");
-    assert_eq!(lease.publish_routes(&[], &[tenant("acme")], &[]).await.expect("published"), Some(12));
+    assert_eq!(rows, [("acme".into(), 12), ("beta".into(), 1)], "only what differed was written");
+    assert_eq!(lease.publish_routes(&[], &[tenant("acme")], &[]).await.expect("published"), Some(13));
     assert_eq!(world.control().await.routes, [(tenant("beta"), beta)].into());
 }
 
