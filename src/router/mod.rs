@@ -6,11 +6,12 @@
 //! connections are opened on the async side too, and handed over in the same way.
 //!
 //! Never: parses a body it merely forwards, wakes an instance without a client, or reads SQL as more than words.
-//! Read: table, handover, protocol, open, look_up, worker.
+//! Read: table, handover, protocol, open, look_up, worker, follow.
 
 mod code;
 pub mod credentials;
 mod error;
+pub mod follow;
 pub mod handover;
 pub mod identify;
 pub mod listener;

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::manifest::Pooling;
 use crate::tenancy::{Address, Credential, Secret, Upgrade};
 
@@ -31,7 +33,7 @@ impl Table {
 }
 
 /// Where one tenant's sessions go, and who may open them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     pub tenant: Arc<str>,
     /// Tenants of one instance share its cap on server connections and its worker.
@@ -53,14 +55,14 @@ pub struct Entry {
 }
 
 /// Towards the instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Encryption {
     Disabled,
     /// The certificate is not verified: Railway's names only `localhost`. SCRAM proves the server instead.
     Required,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
     Active,
     /// Clients stay and new transactions wait. Those that run have `patience` to end by themselves.
@@ -72,7 +74,7 @@ pub enum State {
 }
 
 /// The roles that may log in, by the name Postgres knows them by.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Roles {
     pub named: BTreeMap<Arc<str>, Login>,
     /// What becomes of a role that is not named: refused, or looked up.
@@ -86,10 +88,13 @@ impl Roles {
 }
 
 /// How a role proves itself to the router, and the router to the instance on its behalf.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Login {
     /// No proof; only for clients and instances on the loopback.
+    /// Never written anywhere; nor is the next.
+    #[serde(skip)]
     Trust,
+    #[serde(skip)]
     Password(Secret),
     /// The password derived from the master key.
     Derived(Credential),

@@ -113,6 +113,11 @@ impl Keyring {
         self.tag("mock salts", &[])
     }
 
+    /// A key for a MAC of our own, one a purpose.
+    pub fn key_of(&self, purpose: &str) -> [u8; 32] {
+        self.tag("key", &[purpose])
+    }
+
     pub fn fleet_uid(&self, fleet: &FleetName) -> FleetUid {
         FleetUid(hex(&self.tag("fleet", &[fleet.as_str()])[..16]))
     }
