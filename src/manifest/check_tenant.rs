@@ -227,7 +227,7 @@ fn publication(scope: Scope<'_>, path: &str, node: &Node, roles: &Roles) -> Opti
     fields.need("service", "{ service: api, variable: DATABASE_URL }");
     fields.need("variable", "{ service: api, variable: DATABASE_URL }");
     let service = fields.line("service", 100);
-    let variable = fields.line("variable", 128).and_then(|text| variable(scope, text));
+    let variable = fields.line("variable", 128).and_then(|text| variable(scope, text, "published"));
     let role = fields.name("role", "role name", RoleName::parse);
     fields.close();
     if let Some(role) = &role
@@ -245,7 +245,8 @@ fn publication(scope: Scope<'_>, path: &str, node: &Node, roles: &Roles) -> Opti
     Some(PublishDraft { publish, service: service.mark, variable: variable.mark })
 }
 
-fn variable<'a>(scope: Scope<'_>, text: At<&'a str>) -> Option<At<&'a str>> {
+/// `kind`, for messages: `published`.
+pub(super) fn variable<'a>(scope: Scope<'_>, text: At<&'a str>, kind: &str) -> Option<At<&'a str>> {
     let plain = text.value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     let help = if !plain || text.value.starts_with(|c: char| c.is_ascii_digit()) {
         "expected letters, digits and `_`, no digit first, as in `DATABASE_URL`".to_owned()
@@ -256,7 +257,7 @@ fn variable<'a>(scope: Scope<'_>, text: At<&'a str>) -> Option<At<&'a str>> {
     } else {
         return Some(text);
     };
-    let message = format!("{} cannot be the name of a published variable", quote(text.value));
+    let message = format!("{} cannot be the name of a {kind} variable", quote(text.value));
     scope.error(text.mark, Code::BadVariable, message, help);
     None
 }

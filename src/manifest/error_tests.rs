@@ -188,6 +188,20 @@ fn value_cases() -> Vec<(Code, String)> {
             Code::BadText,
             object("Tenant", "metadata: { name: acme, labels: { team: \"a b\" } }\nspec: { tier: free }\n"),
         ),
+        (Code::Contradiction, object("Router", "metadata: { name: edge }\nspec: { identify: [sni, jwt] }\n")),
+        (
+            Code::Contradiction,
+            object("Router", "metadata: { name: edge }\nspec: { jwt: { jwks: \"https://a/\", secretFrom: A } }\n"),
+        ),
+        (Code::MissingKey, object("Router", "metadata: { name: edge }\nspec: { jwt: { audience: a } }\n")),
+        (
+            Code::BadText,
+            object("Router", "metadata: { name: edge }\nspec: { jwt: { jwks: \"http://a@b.example/keys\" } }\n"),
+        ),
+        (
+            Code::BadVariable,
+            object("Router", "metadata: { name: edge }\nspec: { jwt: { secretFrom: O7S_MASTER_KEY } }\n"),
+        ),
         (Code::DuplicateEntry, object("Router", "metadata: { name: edge }\nspec: { identify: [sni, user, sni] }\n")),
         (Code::DuplicateEntry, tenant("tier: free\nroles: [{ name: a, grants: read }, { name: a, grants: write }]")),
     ]

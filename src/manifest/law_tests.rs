@@ -60,6 +60,10 @@ spec:
   identify:
     - jwt
     - sni
+  jwt:
+    jwks: https://login.example.com/keys
+    audience: db.example.com
+    tenantClaim: org
 ",
     "apiVersion: ogelnates.dev/v1
 kind: Tenant

@@ -182,8 +182,32 @@ pub struct Router {
     pub pooling: Pooling,
     /// In this order; each at most once.
     pub identify: Vec<Identify>,
+    pub jwt: Option<Jwt>,
     pub paused: bool,
     pub origins: Origins,
+}
+
+/// Whose signed tokens are believed, and what in them names tenant and role. Routers read it as stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Jwt {
+    #[serde(flatten)]
+    pub keys: JwtKeys,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audience: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    pub tenant_claim: String,
+    pub role_claim: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum JwtKeys {
+    /// Where the issuer publishes its key set.
+    Jwks(String),
+    /// The environment variable of the router that holds a shared secret.
+    SecretFrom(String),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 
 use super::raw::Kind;
 use super::schema_values::{
-    Count, Dollars, HostName, Image, InstanceLabel, Label, Labels, Line, Region, Removals, RoleLabel, Share, Size,
-    Time, VariableName, VirtualCpus, WebAddress,
+    Count, Dollars, HostName, Image, InstanceLabel, KeysAddress, Label, Labels, Line, Region, Removals, RoleLabel,
+    Share, Size, Time, VariableName, VirtualCpus, WebAddress,
 };
 
 const KIB: u64 = 1 << 10;
@@ -271,9 +271,30 @@ shape! {
         #[schemars(length(min = 1, max = 6), extend("uniqueItems" = true),
             extend("default" = ["sni", "options", "user", "database"]))]
         identify: Option<Vec<IdentifyWord>>,
+        /// Whose signed tokens are believed; needed where `identify` lists `jwt`.
+        jwt: Option<JwtSpec>,
         /// Read, compared and shown, never written.
         #[schemars(extend("default" = false))]
         paused: Option<bool>,
+    }
+
+    /// Whose signed tokens are believed.
+    #[schemars(extend("oneOf" = [{ "required": ["jwks"] }, { "required": ["secretFrom"] }]))]
+    JwtSpec {
+        /// Where the issuer publishes its keys, as a JWKS over https. Either this or `secretFrom`.
+        jwks: Option<KeysAddress>,
+        /// The router's environment variable that holds a shared secret of at least 32 bytes (HS256).
+        secret_from: Option<VariableName>,
+        /// The token must be meant for it (`aud`). Without one, a token that names an audience is refused.
+        audience: Option<Line<255>>,
+        /// The token must be of this issuer (`iss`).
+        issuer: Option<Line<255>>,
+        /// The claim that names the tenant.
+        #[schemars(extend("default" = "tenant"))]
+        tenant_claim: Option<Line<255>>,
+        /// The claim that names the role; a token without it is the tenant's owner.
+        #[schemars(extend("default" = "role"))]
+        role_claim: Option<Line<255>>,
     }
 
     /// A database, its owner role called like the tenant, and what it may do.

@@ -90,6 +90,13 @@ inline!(Region, json_schema!({ "type": "string", "pattern": "^[a-z0-9-]+$", "max
 inline!(Image, json_schema!({ "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._/:@-]*$", "maxLength": 255 }));
 inline!(WebAddress, json_schema!({ "type": "string", "pattern": "^https?://[!-~]+$", "maxLength": 2_048 }));
 inline!(
+    KeysAddress,
+    json_schema!({
+        "type": "string", "maxLength": 2_048,
+        "pattern": "^(https://[!-~]+|http://(localhost|127\\.0\\.0\\.1|\\[::1\\]|[^/?#@]+\\.railway\\.internal)(:[0-9]{1,5})?([/?#][!-~]*)?)$",
+    })
+);
+inline!(
     HostName,
     json_schema!({
         "type": "string", "maxLength": 253,

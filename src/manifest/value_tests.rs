@@ -63,6 +63,8 @@ fn everything_optional_has_a_default() {
     assert_eq!((router.replicas, &router.domain, router.pooling), (2, &None, Pooling::Transaction));
     assert_eq!(router.identify, [Identify::Sni, Identify::Options, Identify::User, Identify::Database]);
 
+    assert_eq!(router.jwt, None);
+
     let tier = desired.tiers.values().next().expect("one tier");
     assert_eq!((&tier.limits, &tier.price, &tier.upgrade), (&limits(5, 5), &None, &None));
     assert_eq!((tier.over_limit.storage, tier.over_limit.connections), (Over::ReadOnly, Over::Reject));

@@ -294,6 +294,8 @@ fn router_text(name: &str, spec: &serde_json::Value) -> Option<String> {
     parts.push(format!("pooling: {}", spec.get("pooling")?.as_str()?));
     let ways: Vec<&str> = spec.get("identify")?.as_array()?.iter().filter_map(|way| way.as_str()).collect();
     parts.push(format!("identify: [{}]", ways.join(", ")));
+    // JSON is YAML.
+    parts.extend(spec.get("jwt").filter(|jwt| jwt.is_object()).map(|jwt| format!("jwt: {jwt}")));
     Some(format!("{HEAD}Router\nmetadata: {{ name: {name} }}\nspec: {{ {} }}\n", parts.join(", ")))
 }
 

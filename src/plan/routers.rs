@@ -11,5 +11,6 @@ pub fn router_spec(router: &Router) -> Value {
         "domain": router.domain,
         "pooling": router.pooling,
         "identify": router.identify,
+        "jwt": router.jwt,
     })
 }

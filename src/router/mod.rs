@@ -14,6 +14,7 @@ mod error;
 pub mod follow;
 pub mod handover;
 pub mod identify;
+pub mod jwt;
 pub mod listener;
 pub mod login;
 pub mod look_up;

@@ -117,7 +117,7 @@ fn whole() -> Vec<Value> {
         head(
             "Router",
             json!({
-                "replicas": 2, "domain": "db.x.example", "pooling": "session", "identify": ["sni", "jwt"], "paused": false,
+                "replicas": 2, "domain": "db.x.example", "pooling": "session", "identify": ["sni", "jwt"], "jwt": { "secretFrom": "JWT_SECRET", "issuer": "us" }, "paused": false,
             }),
         ),
         json!({
