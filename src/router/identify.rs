@@ -121,7 +121,7 @@ fn named<'a>(rules: &Rules, sni: Option<&'a str>, hello: &'a Hello) -> Result<Op
 }
 
 /// `acme` of `acme.db.example.com`, where `db.example.com` is the domain.
-fn label<'a>(rules: &Rules, name: &'a str) -> Option<&'a str> {
+pub fn label<'a>(rules: &Rules, name: &'a str) -> Option<&'a str> {
     let domain = rules.domain.as_deref()?;
     let label = name.get(..name.len().checked_sub(domain.len())?)?.strip_suffix('.')?;
     let below = name[name.len() - domain.len()..].eq_ignore_ascii_case(domain);

@@ -246,4 +246,4 @@ fn read(claims: &Map<String, Value>, jwt: &Jwt, now: i64) -> Result<Claims, Wron
 
 #[cfg(test)]
 #[path = "jwt_tests.rs"]
-mod tests;
+pub(super) mod tests;

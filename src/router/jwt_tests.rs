@@ -1,3 +1,5 @@
+//! Tokens of an issuer made here, with fresh keys of each kind.
+
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
@@ -44,10 +46,15 @@ impl Issuer {
     }
 
     pub(in super::super) fn sign(&self, header: &Value, claims: &Value) -> String {
+        self.sign_as(header["kid"].as_str().unwrap_or_default(), header, claims)
+    }
+
+    /// With the key of that name, whatever the header says.
+    pub(in super::super) fn sign_as(&self, key: &str, header: &Value, claims: &Value) -> String {
         let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let signed = format!("{}.{}", part(header), part(claims));
         let random = SystemRandom::new();
-        let signature = match header["kid"].as_str().unwrap_or_default() {
+        let signature = match key {
             "rsa" => {
                 let mut signature = vec![0; self.rsa.public_modulus_len()];
                 self.rsa.sign(&RSA_PKCS1_SHA256, &random, signed.as_bytes(), &mut signature).expect("signs");
@@ -90,7 +97,7 @@ fn shared(claims: &Value, jwt: &Jwt) -> Result<Claims, Wrong> {
 
 impl Issuer {
     /// One for all tests: RSA keys take long to make.
-    fn shared() -> &'static Issuer {
+    pub(in super::super) fn shared() -> &'static Issuer {
         static ISSUER: std::sync::OnceLock<Issuer> = std::sync::OnceLock::new();
         ISSUER.get_or_init(Issuer::new)
     }

@@ -13,7 +13,9 @@ pub mod credentials;
 mod error;
 pub mod follow;
 pub mod handover;
+pub mod http;
 pub mod identify;
+mod jwks;
 pub mod jwt;
 pub mod listener;
 pub mod login;
@@ -25,6 +27,7 @@ pub mod serve;
 pub mod table;
 pub mod throttle;
 pub mod tls;
+pub mod tokens;
 mod wire;
 pub mod worker;
 

@@ -1,6 +1,7 @@
 //! The words everyone shares: tenant, tier, ceilings, route, instance, credentials. Pure: no I/O, no clock.
-//! Read: id, quantity, limits, route, secret, keyring, scram, login, marker, code, digest.
+//! Read: id, quantity, limits, route, secret, keyring, scram, login, api_key, marker, code, digest.
 
+mod api_key;
 mod code;
 mod digest;
 mod id;
@@ -13,6 +14,7 @@ mod route;
 pub mod scram;
 mod secret;
 
+pub use api_key::{API_KEY_PREFIX, ApiKey};
 pub use code::ErrorCode;
 pub(crate) use code::codes;
 pub use digest::Digest;

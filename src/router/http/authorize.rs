@@ -1,0 +1,101 @@
+//! Forward auth: an HTTP gateway asks whether a request may pass, and as whom.
+
+use std::sync::Arc;
+
+use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use hyper::{Response, StatusCode};
+
+use crate::tenancy::Secret;
+
+use super::super::identify::{self, Bearer};
+use super::super::table::State;
+use super::{Answer, HttpState, problem};
+
+pub async fn authorize(state: &HttpState, headers: &HeaderMap) -> Answer {
+    let Some(token) = token(headers) else {
+        let detail = "send a token as Authorization: Bearer TOKEN, or an API key as x-api-key: KEY";
+        return unauthorized(detail, "Bearer");
+    };
+    let Some(tokens) = &state.tokens else {
+        return problem(StatusCode::SERVICE_UNAVAILABLE, "this router has no keys to check tokens with");
+    };
+    let bears = match tokens.check(&token).await {
+        Ok(Some(bears)) => bears,
+        Ok(None) => return unauthorized("the token is not valid", "Bearer error=\"invalid_token\""),
+        Err(report) => return problem(StatusCode::SERVICE_UNAVAILABLE, &report.message),
+    };
+    let by_host =
+        host(headers).and_then(|host| identify::label(&state.rules.borrow(), host).map(str::to_ascii_lowercase));
+    if by_host.is_some_and(|tenant| tenant != bears.tenant) {
+        return problem(StatusCode::FORBIDDEN, "the token is another tenant's");
+    }
+    let table = Arc::clone(&state.table.borrow());
+    let bearer = Bearer { tenant: None, database: None, pooling: None };
+    let who = identify::borne(&table, &bears.tenant, &bears.role, &bearer);
+    let Some(entry) = &who.entry else {
+        return problem(StatusCode::FORBIDDEN, "the token's tenant or role does not exist here");
+    };
+    match entry.state {
+        State::Active => {}
+        State::Paused { .. } => {
+            let mut answer = problem(StatusCode::LOCKED, "the tenant is being moved; try again in a moment");
+            answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            return answer;
+        }
+        State::Suspended => return problem(StatusCode::LOCKED, "the tenant is suspended; its data is kept"),
+        State::Retired => return problem(StatusCode::FORBIDDEN, "the tenant was removed"),
+    }
+    // A request is admitted here: whatever holds a ceiling on requests answers 429 at this place.
+    let mut answer = Response::default();
+    let told = [("x-o7s-tenant", &entry.tenant), ("x-o7s-tier", &entry.tier), ("x-o7s-role", &who.role)];
+    for (name, value) in told {
+        // An adopted role's name may be anything.
+        let Ok(value) = HeaderValue::from_str(value) else {
+            return problem(StatusCode::FORBIDDEN, "the role's name does not fit into a header");
+        };
+        answer.headers_mut().insert(HeaderName::from_static(name), value);
+    }
+    answer
+}
+
+fn unauthorized(detail: &str, challenge: &'static str) -> Answer {
+    let mut answer = problem(StatusCode::UNAUTHORIZED, detail);
+    answer.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+    answer
+}
+
+/// Of two different ones neither is taken, because the application may look at the other.
+fn token(headers: &HeaderMap) -> Option<Secret> {
+    let mut found: Option<&str> = None;
+    for name in [AUTHORIZATION.as_str(), "x-api-key", "apikey"] {
+        for value in headers.get_all(name) {
+            let text = value.to_str().ok()?;
+            let text = if name == AUTHORIZATION.as_str() {
+                let (scheme, token) = text.split_once(' ')?;
+                if !scheme.eq_ignore_ascii_case("bearer") {
+                    return None;
+                }
+                token
+            } else {
+                text
+            };
+            let text = text.trim();
+            if found.is_some_and(|found| found != text) {
+                return None;
+            }
+            found = Some(text);
+        }
+    }
+    found.filter(|text| !text.is_empty()).map(Secret::new)
+}
+
+/// The host that the client asked the gateway for, without its port. With several gateways the first one's word counts.
+fn host(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get("x-forwarded-host").or_else(|| headers.get(HOST))?.to_str().ok()?;
+    let host = value.split(',').next()?.trim();
+    Some(
+        host.rsplit_once(':')
+            .filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()))
+            .map_or(host, |p| p.0),
+    )
+}
