@@ -3,6 +3,7 @@
 mod connect;
 mod limits;
 mod list;
+mod pause;
 mod show;
 
 use clap::{Args, Subcommand};
@@ -36,6 +37,10 @@ enum TenantCommand {
     Connect(connect::ConnectArgs),
     /// Show a tenant's ceilings: who sets each, who holds it, what is used
     Limits(OneArgs),
+    /// Let new transactions of a tenant wait, at all routers
+    Pause(pause::PauseArgs),
+    /// Let a paused tenant go on
+    Resume(pause::ResumeArgs),
 }
 
 #[derive(Debug, Args)]
@@ -70,6 +75,8 @@ pub async fn run(args: TenantArgs) -> Result<u8, Failure> {
         TenantCommand::Url(args) => connect::url(&args).await,
         TenantCommand::Connect(args) => connect::connect(&args).await,
         TenantCommand::Limits(args) => limits::run(&args).await,
+        TenantCommand::Pause(args) => pause::pause(&args).await,
+        TenantCommand::Resume(args) => pause::resume(&args).await,
     }
 }
 

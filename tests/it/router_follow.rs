@@ -265,3 +265,37 @@ async fn what_is_no_control_database_of_this_fleet_is_not_followed() {
     assert!(replica.table().get("acme").is_none());
     replica.end().await;
 }
+
+#[tokio::test]
+async fn people_pause_and_resume_a_tenant_and_hear_where_it_is_in_force() {
+    let world = fleet_of(&["acme"]).await;
+    let url = server().await.url(&world.database);
+    let replica = Replica::start(config(url.clone(), None), "").await;
+    let o7s = async |args: &[&str]| {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_o7s"));
+        command.current_dir(env!("CARGO_MANIFEST_DIR")).env_clear().env("O7S_DATABASE_URL", url.expose());
+        let output = command.arg("tenant").args(args).output().await.expect("run");
+        (
+            output.status.code(),
+            [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat(),
+        )
+    };
+    let done = |text: &str| (Some(0), format!("{text}\n"));
+    assert_eq!(
+        o7s(&["pause", "acme", "--patience", "3s", "--wait"]).await,
+        done("paused acme; in force on 1 of 1 routers")
+    );
+    let paused = State::Paused { patience: Duration::from_secs(3) };
+    assert_eq!(replica.table().get("acme").expect("there").state, paused);
+    let again = o7s(&["pause", "acme", "--patience", "3s", "--wait"]).await;
+    assert_eq!(again, done("paused acme, as before; in force on 1 of 1 routers"));
+    assert_eq!(o7s(&["resume", "acme", "--wait"]).await, done("resumed acme; in force on 1 of 1 routers"));
+    assert_eq!(replica.table().get("acme").expect("there").state, State::Active);
+    assert_eq!(o7s(&["pause", "nobody"]).await.0, Some(64));
+    let events: Vec<String> = sqlx::query_scalar("SELECT reason FROM o7s.events ORDER BY id")
+        .fetch_all(&mut server().await.connect(&world.database).await)
+        .await
+        .expect("read");
+    assert_eq!(events, ["Paused", "Resumed"]);
+    replica.end().await;
+}
