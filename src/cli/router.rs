@@ -1,27 +1,32 @@
 //! `o7s router`: serves clients in the foreground until it is told to stop.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use clap::Args;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::report::Failure;
 use super::signals::Signals;
-use crate::router::serve::{Config, Sources, start};
+use crate::router::follow::{self, FollowConfig, Reach};
+use crate::router::look_up::derived_administrators;
+use crate::router::serve::{Config, Running, Sources, start};
 use crate::router::table::Table;
 use crate::router::tls::PemFiles;
 use crate::router::{Error, routes_file, worker};
-use crate::tenancy::Millis;
+use crate::tenancy::{Millis, RouterName};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  o7s router --routes routes.yaml --listen 127.0.0.1:6432      serve the routes of a file; rewriting it applies
-  o7s router --routes routes.yaml --tls-cert db.crt --tls-key db.key
+  o7s router                                        follow the control database (O7S_DATABASE_URL, O7S_MASTER_KEY)
+  o7s router --listen 127.0.0.1:6432 --public       from outside Railway, through the instances' TCP proxies
+  o7s router --tls-cert db.crt --tls-key db.key     with encryption
+  o7s router --routes routes.yaml                   serve the routes of a file; rewriting it applies
 
 A file of routes:
   routes:
@@ -34,8 +39,20 @@ pub struct RouterArgs {
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:5432")]
     pub listen: SocketAddr,
     /// Serve from this file, without a control database
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["name", "public", "cache", "peer_address"])]
+    pub routes: Option<PathBuf>,
+    /// Obey this Router manifest; without it the only one, or the first by name
+    #[arg(long, value_name = "ROUTER", value_parser = |text: &str| RouterName::parse(text).map_err(|error| error.to_string()))]
+    pub name: Option<RouterName>,
+    /// Reach instances by their TCP proxies; without it by their addresses inside the Railway environment
+    #[arg(long)]
+    pub public: bool,
+    /// Keep the routes in this file, for a start while the control database is away
     #[arg(long, value_name = "FILE")]
-    pub routes: PathBuf,
+    pub cache: Option<PathBuf>,
+    /// Where other replicas reach this one with the cancel requests of its clients
+    #[arg(long, value_name = "IP:PORT")]
+    pub peer_address: Option<SocketAddr>,
     /// Certificate chain in PEM; several are told apart by the name a client asks for
     #[arg(long = "tls-cert", value_name = "FILE", requires = "keys")]
     pub certificates: Vec<PathBuf>,
@@ -68,7 +85,65 @@ fn time(text: &str) -> Result<Millis, String> {
 
 pub async fn run(args: RouterArgs) -> Result<u8, Failure> {
     let signals = Signals::listen()?;
-    let first = routes_file::read(&args.routes, &Table::default(), 1).map_err(Error::from)?;
+    match &args.routes {
+        Some(path) => by_file(&args, path, &signals).await,
+        None => by_database(&args, &signals).await,
+    }
+}
+
+/// Serves what the control database says.
+async fn by_database(args: &RouterArgs, signals: &Signals) -> Result<u8, Failure> {
+    let parts = super::config::parts();
+    let Some(database) = parts.database_url else {
+        let text = "nothing to serve: set O7S_DATABASE_URL to the control database, or give a file with --routes";
+        return Err(Failure::Usage(text.to_owned()));
+    };
+    let keys = parts.keys?;
+    let mut config = config(args);
+    let follow = FollowConfig {
+        database,
+        router: args.name.clone(),
+        reach: Reach { private: !args.public, encryption: None },
+        cache: args.cache.clone(),
+        address: args.peer_address,
+        workers: config.workers,
+    };
+    let begun = follow::begin(follow, keys.clone()).await.map_err(|error| match error {
+        follow::Error::Store(error) => Failure::Store(error),
+        follow::Error::OtherFleet { have, want } => Failure::OtherFleet { have, want },
+    });
+    let (followed, following) = begun?;
+    config.timing.replica = followed.replica;
+    let sources = Sources {
+        table: followed.table.clone(),
+        rules: followed.rules.clone(),
+        keys: Some(keys.clone()),
+        tokens: None,
+        administrators: derived_administrators(keys),
+        applied: followed.applied(),
+        peer: followed.peer(),
+    };
+    let running = start(&config, sources).map_err(Error::from)?;
+    let (team, stop) = (running.team().clone(), CancellationToken::new());
+    let mut follower = JoinSet::new();
+    let until = stop.clone();
+    follower.spawn(following.run(move |tenant, entry| team.route(tenant, entry), until));
+    serve_until(running, signals).await;
+    // Last: while clients drain, the number of this replica and what it acknowledges still count.
+    stop.cancel();
+    while follower.join_next().await.is_some() {}
+    Ok(0)
+}
+
+async fn serve_until(running: Running, signals: &Signals) {
+    super::progress::say(&format!("serving on {}", running.address));
+    signals.token.cancelled().await;
+    running.stop().await;
+}
+
+/// Serves what a file says.
+async fn by_file(args: &RouterArgs, path: &Path, signals: &Signals) -> Result<u8, Failure> {
+    let first = routes_file::read(path, &Table::default(), 1).map_err(Error::from)?;
     let known = Arc::new(RwLock::new(first.administrators.clone()));
     let (table, tables) = watch::channel(Arc::new(first.table.clone()));
     let (rule, rules) = watch::channel(Arc::new(first.rules.clone()));
@@ -87,11 +162,11 @@ pub async fn run(args: RouterArgs) -> Result<u8, Failure> {
         applied: Box::new(|_, _| {}),
         peer: Arc::new(|_| None),
     };
-    let running = start(&config(&args), sources).map_err(Error::from)?;
+    let running = start(&config(args), sources).map_err(Error::from)?;
     let team = running.team().clone();
     let mut follower = JoinSet::new();
     follower.spawn(routes_file::follow(
-        args.routes.clone(),
+        path.to_owned(),
         first,
         move |routes| {
             *known.write().unwrap_or_else(PoisonError::into_inner) = routes.administrators.clone();
@@ -102,9 +177,7 @@ pub async fn run(args: RouterArgs) -> Result<u8, Failure> {
         },
         signals.token.clone(),
     ));
-    super::progress::say(&format!("serving on {}", running.address));
-    signals.token.cancelled().await;
-    running.stop().await;
+    serve_until(running, signals).await;
     while follower.join_next().await.is_some() {}
     Ok(0)
 }
