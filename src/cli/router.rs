@@ -6,15 +6,18 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use clap::Args;
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::report::Failure;
 use super::signals::Signals;
-use crate::router::follow::{self, FollowConfig, Reach};
+use crate::router::follow::{self, FollowConfig, Reach, Standing};
+use crate::router::http::{self, Condition, HttpState, Reports, serve_http};
+use crate::router::identify::Rules;
 use crate::router::look_up::derived_administrators;
-use crate::router::serve::{Config, Running, Sources, start};
+use crate::router::serve::{self, Config, Running, Sources, start};
 use crate::router::table::Table;
 use crate::router::tls::PemFiles;
 use crate::router::{Error, routes_file, worker};
@@ -38,6 +41,9 @@ pub struct RouterArgs {
     /// Where clients connect
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:5432")]
     pub listen: SocketAddr,
+    /// Where /healthz, /readyz, /metrics, /v1/status and /v1/authorize are served; without it nowhere
+    #[arg(long, value_name = "ADDR")]
+    pub http: Option<SocketAddr>,
     /// Serve from this file, without a control database
     #[arg(long, value_name = "FILE", conflicts_with_all = ["name", "public", "cache", "peer_address"])]
     pub routes: Option<PathBuf>,
@@ -123,22 +129,65 @@ async fn by_database(args: &RouterArgs, signals: &Signals) -> Result<u8, Failure
         applied: followed.applied(),
         peer: followed.peer(),
     };
+    let (table, rules, replica) = (sources.table.clone(), sources.rules.clone(), followed.replica);
     let running = start(&config, sources).map_err(Error::from)?;
     let (team, stop) = (running.team().clone(), CancellationToken::new());
     let mut follower = JoinSet::new();
+    let (told, condition) = watch::channel(Condition::default());
+    let draining = told.clone();
+    follower.spawn(stale(followed.standing.clone(), told, stop.clone()));
+    if let Some(address) = args.http {
+        let state = http_state(&running, table, rules, condition, replica);
+        follower.spawn(serve_http(listen_http(address).await?, state, stop.clone()));
+    }
     let until = stop.clone();
     follower.spawn(following.run(move |tenant, entry| team.route(tenant, entry), until));
-    serve_until(running, signals).await;
+    serve_until(running, signals, &draining).await;
     // Last: while clients drain, the number of this replica and what it acknowledges still count.
     stop.cancel();
     while follower.join_next().await.is_some() {}
     Ok(0)
 }
 
-async fn serve_until(running: Running, signals: &Signals) {
+async fn serve_until(running: Running, signals: &Signals, condition: &watch::Sender<Condition>) {
     super::progress::say(&format!("serving on {}", running.address));
     signals.token.cancelled().await;
+    condition.send_modify(|condition| condition.draining = true);
     running.stop().await;
+}
+
+/// Carries over since when the table may be out of date.
+async fn stale(mut standing: watch::Receiver<Standing>, told: watch::Sender<Condition>, stop: CancellationToken) {
+    loop {
+        let since = {
+            let standing = standing.borrow_and_update();
+            standing.trouble.as_ref().and(standing.seen)
+        };
+        told.send_modify(|condition| condition.stale_since = since);
+        if !matches!(stop.run_until_cancelled(standing.changed()).await, Some(Ok(()))) {
+            return;
+        }
+    }
+}
+
+async fn listen_http(address: SocketAddr) -> Result<TcpListener, Failure> {
+    let listener = TcpListener::bind(address).await;
+    Ok(listener.map_err(|source| Error::from(serve::Error::Listen { address, source }))?)
+}
+
+fn http_state(
+    running: &Running,
+    table: watch::Receiver<Arc<Table>>,
+    rules: watch::Receiver<Arc<Rules>>,
+    condition: watch::Receiver<Condition>,
+    replica: u8,
+) -> Arc<HttpState> {
+    let team = running.team().clone();
+    let reports: Reports = Box::new(move || {
+        let team = team.clone();
+        Box::pin(async move { http::reports(&team).await })
+    });
+    Arc::new(HttpState { table, rules, tokens: None, condition, reports, replica })
 }
 
 /// Serves what a file says.
@@ -162,9 +211,15 @@ async fn by_file(args: &RouterArgs, path: &Path, signals: &Signals) -> Result<u8
         applied: Box::new(|_, _| {}),
         peer: Arc::new(|_| None),
     };
+    let (known_table, known_rules) = (sources.table.clone(), sources.rules.clone());
     let running = start(&config(args), sources).map_err(Error::from)?;
     let team = running.team().clone();
     let mut follower = JoinSet::new();
+    let (told, condition) = watch::channel(Condition::default());
+    if let Some(address) = args.http {
+        let state = http_state(&running, known_table, known_rules, condition, 0);
+        follower.spawn(serve_http(listen_http(address).await?, state, signals.token.clone()));
+    }
     follower.spawn(routes_file::follow(
         path.to_owned(),
         first,
@@ -177,7 +232,7 @@ async fn by_file(args: &RouterArgs, path: &Path, signals: &Signals) -> Result<u8
         },
         signals.token.clone(),
     ));
-    serve_until(running, signals).await;
+    serve_until(running, signals, &told).await;
     while follower.join_next().await.is_some() {}
     Ok(0)
 }
