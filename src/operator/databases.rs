@@ -12,12 +12,31 @@ use super::outcome::Failure;
 use super::tell::Tell;
 use super::world::{Control, ServerFailure, Servers};
 use crate::plan::{Action, DatabaseChange, Placement, Step, TenantStep};
-use crate::postgres::Turn;
+use crate::postgres::{self, Turn};
 use crate::tenancy::{Address, InstanceName, TenantId};
 
 impl From<ServerFailure> for Failure {
     fn from(ServerFailure { code, message, help }: ServerFailure) -> Failure {
         Failure { code, message, help }
+    }
+}
+
+/// Asks again while the failure `may_pass`, for as long as a server may take to come up.
+async fn until<C, S, T>(
+    run: &Run<'_, C, S>,
+    (name, at): (&InstanceName, &Address),
+    mut ask: impl AsyncFnMut() -> Result<T, ServerFailure>,
+    may_pass: impl Fn(&ServerFailure) -> bool,
+) -> Result<Result<T, ServerFailure>, Error> {
+    let deadline = Instant::now() + run.door.timing.ready;
+    loop {
+        match ask().await {
+            Err(failure) if Instant::now() < deadline && may_pass(&failure) => {
+                (run.door.progress)(Tell::Now(&format!("still waiting: {name} does not answer at {at} yet")));
+                run.door.wait(run.door.timing.poll).await?;
+            }
+            answer => return Ok(answer),
+        }
     }
 }
 
@@ -28,16 +47,9 @@ pub(super) async fn prepare<C: Control, S: Servers>(
     name: &InstanceName,
     at: &Address,
 ) -> Result<Result<(), Failure>, Error> {
-    let deadline = Instant::now() + run.door.timing.ready;
-    let server = loop {
-        match run.servers.observe(name, at).await {
-            Ok(server) => break server,
-            Err(failure) if Instant::now() >= deadline => return Ok(Err(failure.into())),
-            Err(_) => {
-                (run.door.progress)(Tell::Now(&format!("still waiting: {name} does not answer at {at} yet")));
-                run.door.wait(run.door.timing.poll).await?;
-            }
-        }
+    let server = match until(run, (name, at), async || run.servers.observe(name, at).await, |_| true).await? {
+        Ok(server) => server,
+        Err(failure) => return Ok(Err(failure.into())),
     };
     let close = |database: String| DatabaseChange::CloseToPublic { database };
     let changes: Vec<DatabaseChange> = server.public_databases.into_iter().map(close).collect();
@@ -74,8 +86,10 @@ pub(super) async fn carry_out<C: Control, S: Servers>(
             continue;
         };
         if let Some(rename) = changes.iter().find(|change| matches!(change, DatabaseChange::RenameTenant { .. })) {
-            // Before its route is suspended for it: a taken name shuts nobody out.
-            if let Err(failure) = run.servers.look_before_rename(instance, &at, rename).await {
+            // Before its route is suspended for it: a taken name shuts nobody out. The look wakes a sleeper.
+            let look = async || run.servers.look_before_rename(instance, &at, rename).await;
+            let is_waking = |failure: &ServerFailure| failure.code == postgres::Code::NotListening.into();
+            if let Err(failure) = until(run, (instance, &at), look, is_waking).await? {
                 run.report.failed(&action.address, failure.into());
                 continue;
             }

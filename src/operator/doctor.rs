@@ -14,8 +14,8 @@ use crate::railway::{self, Heard, Reach};
 use crate::store::{self, SCHEMA_VERSION};
 use crate::tenancy::InstanceName;
 
-/// Leases and grace times are settled by the control database's clock; ours only dates the second key of a deletion and
-/// checks certificates.
+/// Leases and deletions are settled by the control database's clock; ours only dates what was observed and checks
+/// certificates.
 const SKEW_WARNED: Duration = Duration::from_secs(30);
 const SKEW_FAILED: Duration = Duration::from_secs(300);
 /// Of the hourly allowance, in percent.

@@ -141,7 +141,11 @@ pub(super) fn namesake_problem(tenant: &Tenant, instance: &InstanceName, what: &
     let name = &tenant.name;
     let code = if what == "role" { Code::ForeignRole } else { Code::ForeignDatabase };
     let message = format!("a {what} `{name}` exists on {instance} and is not ours; no second tenant {name} is made");
-    let help =
-        "if it was released, remove its manifest; else drop or rename it by hand, or name the tenant otherwise";
-    problem(code, format!("tenant/{name}"), message, help, Some(tenant.origins.object.clone()))
+    let take = format!("`o7s adopt tenant/{name} --database {name} --on instance/{instance}`");
+    let way = match what {
+        "role" => format!("rename the role by hand, then take its database back: {take}"),
+        _ => format!("take it back: {take}"),
+    };
+    let help = format!("{way}; or name the tenant otherwise; or remove its manifest, and all stays as it is");
+    problem(code, format!("tenant/{name}"), message, &help, Some(tenant.origins.object.clone()))
 }

@@ -26,7 +26,7 @@ pub(super) fn pending(live: &Live) -> BTreeMap<TenantId, PendingDeletion> {
 
 /// Databases that were deleted and that no record speaks of; to be recorded before anything else is done.
 pub fn unrecorded_deletions(live: &Live) -> Vec<DeletionIntent> {
-    let due_at = live.observed_at + Duration::days(GRACE_DAYS);
+    let due_at = live.control_now() + Duration::days(GRACE_DAYS);
     let mut found = BTreeMap::new();
     for (instance, state) in &live.instances {
         let InstanceState::Awake(server) = state else { continue };

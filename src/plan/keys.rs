@@ -6,7 +6,7 @@ use super::planner::Draft;
 use crate::manifest::{DeletionPolicy, Tenant, TenantState};
 use crate::tenancy::TenantId;
 
-/// What is wrong with the key for this tenant, as the end of a sentence.
+/// What is wrong with the key for this tenant, as the end of a sentence. `today` is the control database's, in UTC.
 pub(super) fn fault(draft: &Draft<'_>, tenant: &TenantId, today: NaiveDate) -> Option<String> {
     let Some(date) = draft.consent.deletions.get(tenant) else { return Some("the second key is missing".into()) };
     let age = today.signed_duration_since(*date);

@@ -20,12 +20,20 @@ const POSTGRES_PORT: u16 = 5432;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Live {
+    /// By the operator's clock.
     pub observed_at: DateTime<Utc>,
     pub fleet: FleetUid,
     pub railway: RailwayLive,
     pub control: ControlLive,
     /// Instances whose server answered, or why it did not; keyed by the service's name.
     pub instances: BTreeMap<InstanceName, InstanceState>,
+}
+
+impl Live {
+    /// By the control database's clock where it told its time. A deletion's dates are all of that one clock.
+    pub(super) fn control_now(&self) -> DateTime<Utc> {
+        self.control.read_at.unwrap_or(self.observed_at)
+    }
 }
 
 /// One Railway environment, read to its last page.
@@ -162,6 +170,9 @@ pub struct ControlLive {
     /// False for a schema that was just made (or remade): then an absent placement does not mean "never placed", and
     /// an absent [`InstanceRecord`] does not mean "never created".
     pub known: bool,
+    /// By the control database's own clock; `None` of one without a schema, and in files of before it was asked.
+    #[serde(default)]
+    pub read_at: Option<DateTime<Utc>>,
     /// Migrations applied; 0 before the first.
     pub schema_version: u32,
     pub epoch: u64,

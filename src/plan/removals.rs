@@ -74,7 +74,7 @@ fn begin(draft: &mut Draft<'_>, tenant: &Tenant, place: &Placement) {
     if adopted::refuse_deletion(draft, tenant, place) {
         return;
     }
-    let today = draft.live.observed_at.date_naive();
+    let today = draft.live.control_now().date_naive();
     let cause = tenant.origins.at("spec.state");
     if let Some(fault) = keys::fault(draft, &tenant.name, today) {
         let message =
@@ -94,7 +94,7 @@ fn begin(draft: &mut Draft<'_>, tenant: &Tenant, place: &Placement) {
         tenant: tenant.name.clone(),
         instance: place.instance.clone(),
         renamed_to: renamed_to.clone(),
-        due_at: draft.live.observed_at + Duration::days(GRACE_DAYS),
+        due_at: draft.live.control_now() + Duration::days(GRACE_DAYS),
     };
     let mut changes = lock_out(draft, tenant, place);
     changes.push(Change::EndConnections { database: place.database.clone() });

@@ -31,7 +31,7 @@ const LOAD: &str = concat!(
         'fleet', (SELECT json_build_object('uid', uid, 'name', name, 'project', project_id,
             'environment', environment_id) FROM o7s.fleet),
         'control', json_build_object(
-            'known', EXISTS (SELECT FROM o7s.fleet),
+            'known', EXISTS (SELECT FROM o7s.fleet), 'readAt', now(),
             'schemaVersion', (SELECT coalesce(max(version), 0) FROM o7s.migrations WHERE success),
             'epoch', (SELECT coalesce(max(epoch), 0) FROM o7s.lease WHERE name = 'reconcile'),
             'placements', (SELECT coalesce(json_object_agg(tenant, json_build_object('instance', instance,

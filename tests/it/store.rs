@@ -38,8 +38,9 @@ impl World {
         self.store.acquire("a test", PATIENCE, |_| {}).await.expect("free")
     }
 
+    /// But for the moment when it was read.
     async fn control(&self) -> ControlLive {
-        self.store.load().await.expect("loaded").1
+        ControlLive { read_at: None, ..self.store.load().await.expect("loaded").1 }
     }
 
     pub async fn sql(&self, sql: &str) {
@@ -142,6 +143,8 @@ async fn an_empty_database_is_told_from_a_bootstrapped_one_and_migrating_repeats
         (fleet, control.known, control.schema_version, control.routing_version),
         (None, false, SCHEMA_VERSION, 0)
     );
+    let apart = control.read_at.expect("told") - chrono::Utc::now();
+    assert!(apart.abs() < chrono::TimeDelta::minutes(1), "{apart}");
 }
 
 #[tokio::test]

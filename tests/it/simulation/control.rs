@@ -65,7 +65,8 @@ impl ControlModel {
     async fn loaded(&self) -> (Option<FleetRow>, ControlLive) {
         let read = || {
             let rows = self.rows.borrow();
-            let mut live = ControlLive { known: rows.fleet.is_some(), ..rows.live.clone() };
+            let read_at = Some(self.now());
+            let mut live = ControlLive { known: rows.fleet.is_some(), read_at, ..rows.live.clone() };
             live.deletions.values_mut().for_each(|row| row.due = row.due_at <= self.now());
             (rows.fleet.clone(), live)
         };

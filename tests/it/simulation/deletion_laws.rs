@@ -155,6 +155,8 @@ fn a_detached_tenant_is_forgotten_and_goes_on_working() {
         // It is somebody else's now.
         let done = run(&sim, &fleet(&NAMES)).await;
         assert_eq!(done.plan.refused[0].code, Code::ForeignRole, "{}", render(&done.plan, true));
+        let help = &done.plan.refused[0].help;
+        assert!(help.contains("o7s adopt tenant/acme --database acme --on instance/shared-1"), "{help}");
         let guarded = with(&text, "beta", "state: absent\n  deletionPolicy: detach");
         let done = run(&settled(&fleet_text(&NAMES)).await, &manifest(&guarded)).await;
         assert_eq!(done.plan.guard.map(|trip| trip.removals), Some(2), "to unroute is to remove");

@@ -295,6 +295,20 @@ fn a_taken_name_on_an_instance_that_was_not_read_shuts_nobody_out() {
     });
 }
 
+/// One run is enough, however long the sleeper takes to come up.
+#[test]
+fn a_rename_waits_for_the_instance_that_it_wakes() {
+    simulate(async || {
+        let sim = asleep(&sleepy()).await;
+        // The first of them is the plan's look at own-1, which blocks corp; the others are of the rename.
+        sim.servers.silent_for(3);
+        let done = run(&sim, &manifest(&renamed(&sleepy(), "acme", "acme2"))).await;
+        assert_eq!(done.failures().count(), 0, "{:?}", done.report);
+        assert_all_are_served(&sim, "renamed");
+        assert!(sim.servers.with("shared-1", |server| server.databases.contains_key("acme2")));
+    });
+}
+
 /// The name was taken after a run was killed that had closed the database.
 #[test]
 fn a_refused_rename_that_was_begun_is_undone() {

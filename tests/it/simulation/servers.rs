@@ -27,7 +27,7 @@ pub struct ServersModel {
     began: Instant,
     pub contents: Contents,
     pub max_connections: Cell<u32>,
-    /// Observations that fail first, as while a server starts.
+    /// Looks that fail first, as while a server starts.
     silent: Cell<u32>,
     adopted: RefCell<BTreeSet<InstanceName>>,
     /// Where our own superuser may log in beside the other one.
@@ -90,9 +90,9 @@ impl ServersModel {
         look(self.contents.borrow_mut().entry(volume).or_insert_with(|| fresh(self.max_connections.get())))
     }
 
-    /// The next `observations` get no answer.
-    pub fn silent_for(&self, observations: u32) {
-        self.silent.set(observations);
+    /// The next `looks` get no answer.
+    pub fn silent_for(&self, looks: u32) {
+        self.silent.set(looks);
     }
 
     pub fn picture(&self) -> String {
@@ -177,6 +177,10 @@ impl Servers for ServersModel {
         rename: &Change,
     ) -> Result<(), ServerFailure> {
         let look = || {
+            if self.silent.get() > 0 {
+                self.silent.set(self.silent.get() - 1);
+                return Err(gone(name));
+            }
             let volume = self.volume(name).ok_or_else(|| gone(name))?;
             match taken_name(&self.contents.borrow()[&volume], rename) {
                 Some(what) => Err(ServerFailure {
