@@ -6,7 +6,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 # `cargo test` is the fallback where nextest is not installed.
 RUN_TESTS := $(shell command -v cargo-nextest >/dev/null 2>&1 && echo "cargo nextest run" || echo "cargo test")
 
-.PHONY: help build demo test check quick it bench-router test-railway-cli test-railway snap lint toolchain postgres
+.PHONY: help build demo test check quick it bench-router test-railway-cli test-railway snap lint toolchain postgres test-drivers
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -40,6 +40,9 @@ it: postgres ## integration tests only
 bench-router: postgres ## the router beside PgBouncer and a bare byte copy; ROUNDS=1 for a quick look
 	@cargo build --locked --release --bin o7s --example byte_copy
 	@benches/router.py target/release/o7s target/release/examples/byte_copy
+
+test-drivers: postgres build ## psql and drivers from the registries, through `o7s router`
+	@scripts/test-drivers.sh
 
 test-railway-cli: postgres ## Railway's own CLI on the local Railway; builds it first, which takes a while
 	@scripts/railway-cli.sh

@@ -161,7 +161,11 @@ impl Logins {
                 Ok(client) => (self.doors.on_client)(client),
                 Err(error) => debug!(connection = id, %peer, %error, "the client was lost"),
             },
-            Ok(End::Cancel(cancel)) => (self.doors.on_cancel)(cancel, peer).await,
+            Ok(End::Cancel(cancel)) => {
+                (self.doors.on_cancel)(cancel, peer).await;
+                // libpq takes an end of TLS without goodbye for a cancel that failed.
+                login.wire.close();
+            }
             Ok(End::Refused(report)) => {
                 debug!(connection = id, %peer, code = %report.code, reason = %report.message, "login refused");
                 Box::pin(last_words(&mut login.wire, &report)).await;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::frame::{BadLength, HEAD, INSPECT_MAX, Out, head, put, split_nul};
 use super::front::{Front, Shared};
 pub use super::replies::field;
-use super::replies::{Kind, Local, Owed, is_fatal, renamed};
+use super::replies::{Kind, Local, Owed, is_fatal, is_stale, renamed};
 use super::settings::{Settings, Value};
 use super::sql::Effect;
 use super::statements::Statement;
@@ -146,8 +146,8 @@ impl Back {
             Kind::Parse
             | Kind::ParseNamed(_)
             | Kind::ParseTwice
-            | Kind::Bind
-            | Kind::Describe
+            | Kind::Bind(_)
+            | Kind::Describe(_)
             | Kind::Execute
             | Kind::Close => self.segment = true,
             Kind::Local(Local::Parsed | Local::Closed) => self.segment = true,
@@ -338,7 +338,7 @@ impl Back {
                 Ok(keep)
             }
             b'N' => Ok(keep),
-            b'E' => Ok(self.error(body, keep, front, told, out)),
+            b'E' => Ok(self.error(body, keep, front, shared, told, out)),
             _ => self.ready(body, keep, front.as_deref_mut(), shared, told),
         }
     }
@@ -432,6 +432,7 @@ impl Back {
         body: &[u8],
         keep: bool,
         front: &mut Option<&mut Front>,
+        shared: &mut Shared,
         told: &mut Told,
         out: &mut Out,
     ) -> bool {
@@ -470,6 +471,14 @@ impl Back {
                 }
             }
             _ => {
+                if let (Kind::Bind(id) | Kind::Describe(id), Some(front)) = (kind, front.as_deref())
+                    && is_stale(body)
+                    && let Some(rare) = &front.rare
+                    && let Some(statement) = rare.names.values().find(|statement| statement.id == id)
+                {
+                    // The client will prepare its text anew, as it would without a router, and must not get this one again.
+                    shared.book.retire(statement);
+                }
                 self.skip(front);
                 keep
             }
@@ -525,11 +534,11 @@ impl Back {
                 self.names.pop_front();
                 self.pop();
             }
-            (b'2', Some(Kind::Bind)) => drop(self.pop()),
+            (b'2', Some(Kind::Bind(_))) => drop(self.pop()),
             (b'3', Some(Kind::Close | Kind::OurClose)) => drop(self.pop()),
-            (b'T' | b'n', Some(Kind::Describe)) => drop(self.pop()),
+            (b'T' | b'n', Some(Kind::Describe(_))) => drop(self.pop()),
             (b'I' | b's', Some(Kind::Execute)) => drop(self.pop()),
-            (b'T' | b'I', Some(Kind::Query | Kind::OurQuery)) | (b't', Some(Kind::Describe)) => {}
+            (b'T' | b'I', Some(Kind::Query | Kind::OurQuery)) | (b't', Some(Kind::Describe(_))) => {}
             (b'V', Some(Kind::Call)) => {}
             (b'G' | b'W', Some(Kind::Query | Kind::Execute)) => self.copy_begins(),
             (b'H', Some(Kind::Query | Kind::Execute)) | (b'c', Some(_)) => {}
@@ -554,3 +563,7 @@ impl Back {
         self.in_copy = !ended;
     }
 }
+
+#[cfg(test)]
+#[path = "back_tests.rs"]
+mod tests;

@@ -507,12 +507,12 @@ impl Front {
     fn bind(&mut self, back: &mut Back, message: &Message<'_>, out: &mut Out) -> Result<Passed, Broken> {
         let Some((portal, name)) = message.two_names()? else { return Ok(Passed::Short) };
         if self.session {
-            back.owe(Kind::Bind);
+            back.owe(Kind::Bind(0));
             return Ok(Passed::Whole);
         }
         self.effects_of(name, portal, back, out);
         let Some(statement) = self.resolve(name, back, out) else {
-            back.owe(Kind::Bind);
+            back.owe(Kind::Bind(0));
             return Ok(Passed::Whole);
         };
         let taken = HEAD + portal.len() + 1 + name.len() + 1;
@@ -525,7 +525,7 @@ impl Front {
             out.extend_from_slice(&statement.name);
             out.push(0);
         });
-        back.owe(Kind::Bind);
+        back.owe(Kind::Bind(statement.id));
         Ok(Passed::Instead { taken })
     }
 
@@ -555,7 +555,7 @@ impl Front {
         let Some(body) = message.small_body()? else { return Ok(Passed::Short) };
         let (kind, name) = kind_and_name(body)?;
         let statement = if kind == b'S' { self.resolve(name, back, out) } else { None };
-        back.owe(Kind::Describe);
+        back.owe(Kind::Describe(statement.as_ref().map_or(0, |statement| statement.id)));
         let Some(statement) = statement else { return Ok(Passed::Whole) };
         out.make(|out| {
             put(out, b'D', |out| {

@@ -41,8 +41,9 @@ pub enum Kind {
     ParseNamed(u64),
     /// Of a name that is taken: it will fail.
     ParseTwice,
-    Bind,
-    Describe,
+    /// Of the shared statement with this id; 0 is none.
+    Bind(u64),
+    Describe(u64),
     Execute,
     Close,
     /// The client's CopyDone or CopyFail; owes nothing itself.
@@ -82,6 +83,11 @@ pub fn field(body: &[u8], wanted: u8) -> Option<&[u8]> {
 /// The session ends with it. `V` is the severity in English; servers before 9.6 have only the translated one.
 pub(super) fn is_fatal(body: &[u8]) -> bool {
     matches!(field(body, b'V').or(field(body, b'S')), Some(b"FATAL" | b"PANIC"))
+}
+
+/// The tables of a prepared statement have changed so that its rows would have other columns than it was described with.
+pub(super) fn is_stale(body: &[u8]) -> bool {
+    field(body, b'C') == Some(b"0A000") && field(body, b'R') == Some(b"RevalidateCachedQuery")
 }
 
 /// With every `from` in it replaced.

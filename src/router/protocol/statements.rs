@@ -16,6 +16,8 @@ pub struct Statement {
     pub id: u64,
     /// What server connections call it.
     pub name: Box<[u8]>,
+    /// Those it is prepared under.
+    settings: u64,
     /// Of its Parse message: query, nul, types.
     body: Arc<[u8]>,
     pub effects: Vec<Effect>,
@@ -62,12 +64,22 @@ impl Book {
         let statement = Arc::new(Statement {
             id: self.next,
             name: format!("o7s_{:x}", self.next).into_bytes().into(),
+            settings,
             body: body.clone(),
             effects: sql::effects(text).list,
         });
         self.bytes += body.len();
         self.known.entry(settings).or_default().insert(body, statement.clone());
         Some(statement)
+    }
+
+    /// Whoever prepares its text from now on gets another one; the clients that have it keep it.
+    pub fn retire(&mut self, statement: &Statement) {
+        let Some(texts) = self.known.get_mut(&statement.settings) else { return };
+        if texts.get(&statement.body).is_some_and(|known| known.id == statement.id) {
+            texts.remove(&statement.body);
+            self.bytes -= statement.bytes();
+        }
     }
 
     fn forget_unused(&mut self) {
