@@ -45,6 +45,8 @@ mod real_life;
 #[cfg(feature = "local")]
 mod replicas;
 #[cfg(feature = "local")]
+mod router;
+#[cfg(feature = "local")]
 mod router_follow;
 #[cfg(feature = "local")]
 mod router_open;

@@ -561,6 +561,8 @@ impl Back {
             !ignored
         });
         self.in_copy = !ended;
+        // What was a Sync of the segment's is none any more.
+        self.segment |= self.head_kind() == Some(Kind::Execute) && !self.owed.iter().any(|o| o.kind == Kind::Sync);
     }
 }
 

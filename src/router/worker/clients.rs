@@ -269,8 +269,10 @@ impl Worker {
             match step.stop {
                 Stop::Begin if self.begin(key, server) => granted = true,
                 Stop::Terminate => {
-                    self.client_gone(key);
-                    return at;
+                    // What it asked before is done, as Postgres would do it.
+                    self.halls.clients[key].ended.get_or_insert(self.now);
+                    self.client_ended(key);
+                    return bytes.len();
                 }
                 _ => return at,
             }

@@ -87,17 +87,12 @@ impl Worker {
             for slot in std::mem::take(&mut self.again) {
                 self.readable(slot);
             }
-            let mut woken = false;
-            for event in &events {
-                match event.token() {
-                    WAKER => woken = true,
-                    token => self.event(Slot::from_token(token), event),
-                }
+            // Orders first: a cancel request that came before a query must not meet it.
+            while let Ok(order) = self.orders.try_recv() {
+                self.order(order);
             }
-            if woken {
-                while let Ok(order) = self.orders.try_recv() {
-                    self.order(order);
-                }
+            for event in events.iter().filter(|event| event.token() != WAKER) {
+                self.event(Slot::from_token(event.token()), event);
             }
             if self.next_tick.is_some_and(|at| at <= self.now) {
                 self.tick();
@@ -114,9 +109,10 @@ impl Worker {
             self.writable(slot);
         }
         if event.is_readable() || event.is_read_closed() || event.is_error() {
+            let ended = event.is_read_closed();
             match slot {
-                Slot::Client(key) => self.halls.clients.get_mut(key).map(|client| client.socket.readable = true),
-                Slot::Server(key) => self.halls.servers.get_mut(key).map(|server| server.socket.readable = true),
+                Slot::Client(key) => self.halls.clients.get_mut(key).map(|client| client.socket.see(ended)),
+                Slot::Server(key) => self.halls.servers.get_mut(key).map(|server| server.socket.see(ended)),
             };
             self.readable(slot);
         }

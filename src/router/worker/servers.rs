@@ -114,6 +114,8 @@ impl Worker {
         {
             // It may have waited for replies to be fewer.
             self.advance(client);
+        } else if matches!(server.duty, Duty::Cleaning { .. }) {
+            self.clean(key);
         }
         told.consumed
     }
@@ -209,30 +211,33 @@ impl Worker {
         if unfinished || replication {
             return self.close_server(key);
         }
-        let running = server.back.owes();
-        let clean = server.back.at_rest() && !server.soiled;
         server.duty = Duty::Cleaning { until: self.now + self.timing.cleaning };
-        if clean {
+        if server.back.owes() {
+            self.cancel_query(key);
+        }
+        self.keep_ticking();
+        self.clean(key);
+    }
+
+    /// The next thing that must be said to bring it to rest; each waits for the answers to the one before, because only they
+    /// tell whether a COPY has begun or a transaction is left open.
+    fn clean(&mut self, key: usize) {
+        let back = &mut self.halls.servers[key].back;
+        if back.at_rest() {
             return self.cleaned(key);
         }
         let mut bytes = Vec::new();
-        server.back.put_copy_fail(&mut bytes);
-        if server.back.wants_sync() {
-            server.back.put_sync(&mut bytes);
+        back.put_copy_fail(&mut bytes);
+        if back.wants_sync() {
+            back.put_sync(&mut bytes);
         }
-        let transaction = running || server.back.in_transaction();
-        if running {
-            self.cancel_query(key);
+        if !back.owes() && back.in_transaction() {
+            back.put_our_query("ROLLBACK", &mut bytes);
         }
-        let server = &mut self.halls.servers[key];
-        if transaction {
-            server.back.put_our_query("ROLLBACK", &mut bytes);
-        }
-        self.to_server.clear();
-        self.to_server.make(|out| out.append(&mut bytes));
-        self.keep_ticking();
-        if self.write_server(key, &[]) && self.halls.servers[key].back.at_rest() {
-            self.cleaned(key);
+        if !bytes.is_empty() {
+            self.to_server.clear();
+            self.to_server.make(|out| out.append(&mut bytes));
+            self.write_server(key, &[]);
         }
     }
 

@@ -16,6 +16,8 @@ pub(super) struct Socket {
     unsent: Vec<u8>,
     /// An edge was seen and nothing has said since that there is no more.
     pub readable: bool,
+    /// The end of what it says is there already, perhaps behind bytes that were not read yet.
+    ended: bool,
 }
 
 /// What a read came to.
@@ -27,11 +29,17 @@ pub(super) enum Got {
 
 impl Socket {
     pub fn new(stream: std::net::TcpStream, tls: Option<Box<Connection>>) -> Socket {
-        Socket { stream: TcpStream::from_std(stream), tls, unsent: Vec::new(), readable: true }
+        Socket { stream: TcpStream::from_std(stream), tls, unsent: Vec::new(), readable: true, ended: false }
     }
 
     pub fn source(&mut self) -> &mut TcpStream {
         &mut self.stream
+    }
+
+    /// An edge: there is something to read, the end perhaps.
+    pub fn see(&mut self, ended: bool) {
+        self.readable = true;
+        self.ended |= ended;
     }
 
     pub fn blocked(&self) -> bool {
@@ -48,8 +56,8 @@ impl Socket {
                     Got::End
                 }
                 Ok(n) => {
-                    // A short read has emptied the socket; the next byte makes a new edge.
-                    self.readable = n == buffer.len();
+                    // A short read has emptied the socket; the next byte makes a new edge, but an end that is there does not.
+                    self.readable = n == buffer.len() || self.ended;
                     Got::Bytes(n)
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {

@@ -1,0 +1,201 @@
+//! A router in this process, in front of a database that one test has for itself.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ogelnates::manifest::{Identify, Pooling};
+use ogelnates::router::identify::Rules;
+use ogelnates::router::serve::{Config, Running, Sources, start};
+use ogelnates::router::table::{Encryption, Entry, Login, Roles, State, Table};
+use ogelnates::router::worker::Timing;
+use ogelnates::tenancy::{Address, Secret};
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+use super::wire::{Client, Door, Message, shown};
+use crate::support::{PATIENCE, server};
+
+pub struct World {
+    runtime: Runtime,
+    running: Option<Running>,
+    table: watch::Sender<Arc<Table>>,
+    rules: watch::Sender<Arc<Rules>>,
+    entry: Mutex<Entry>,
+    pub database: String,
+    port: u16,
+    server: u16,
+    password: Secret,
+}
+
+/// What a test may want otherwise.
+pub struct Wish {
+    pub pooling: Pooling,
+    pub servers: u32,
+    pub timing: Timing,
+    /// Another server than the shared one.
+    pub at: Option<u16>,
+}
+
+impl Default for Wish {
+    fn default() -> Wish {
+        Wish { pooling: Pooling::Transaction, servers: 1, timing: Timing::default(), at: None }
+    }
+}
+
+/// Clients pool transactions, and share one server connection.
+pub fn world() -> World {
+    World::new(Wish::default())
+}
+
+impl World {
+    pub fn new(wish: Wish) -> World {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+        let (shared, database) = runtime.block_on(async {
+            let shared = server().await;
+            (shared, shared.fresh_database().await)
+        });
+        let server = wish.at.unwrap_or(shared.port);
+        let entry = Entry {
+            tenant: database.as_str().into(),
+            instance: "pg-a".into(),
+            database: database.as_str().into(),
+            endpoints: vec![Address { host: "127.0.0.1".into(), port: server }],
+            encryption: Encryption::Disabled,
+            pooling: wish.pooling,
+            state: State::Active,
+            roles: Roles { named: BTreeMap::new(), others: Some(Login::Password(shared.password.clone())) },
+            server_connections: wish.servers,
+            tier: "pro".into(),
+            upgrade: None,
+            version: 1,
+        };
+        let (table, tables) = watch::channel(Arc::new(table_of(&entry)));
+        let identify = Rules { identify: vec![Identify::Database], domain: None };
+        let (rules, rule) = watch::channel(Arc::new(identify));
+        let sources = Sources {
+            table: tables,
+            rules: rule,
+            keys: None,
+            tokens: None,
+            administrators: Arc::new(|_| Vec::new()),
+            applied: Box::new(|_, _| {}),
+            peer: Arc::new(|_| None),
+        };
+        let config = Config {
+            listen: "127.0.0.1:0".parse().expect("an address"),
+            certificates: Vec::new(),
+            workers: 1,
+            timing: wish.timing,
+            wake: Duration::from_secs(5),
+            drain: Duration::ZERO,
+        };
+        let running = runtime.block_on(async { start(&config, sources) }).expect("started");
+        World {
+            port: running.address.port(),
+            running: Some(running),
+            table,
+            rules,
+            entry: Mutex::new(entry),
+            server,
+            password: shared.password.clone(),
+            database,
+            runtime,
+        }
+    }
+
+    fn door(&self, port: u16) -> Door<'_> {
+        Door { port, database: &self.database, role: "postgres", password: &self.password }
+    }
+
+    /// Through the router.
+    pub fn client(&self) -> Client {
+        self.client_with(&[]).expect("logged in")
+    }
+
+    pub fn client_with(&self, settings: &[(&str, &str)]) -> Result<Client, String> {
+        Client::connect(self.door(self.port), settings)
+    }
+
+    /// Past the router.
+    pub fn direct(&self) -> Client {
+        self.direct_with(&[]).expect("logged in")
+    }
+
+    pub fn direct_with(&self, settings: &[(&str, &str)]) -> Result<Client, String> {
+        Client::connect(self.door(self.server), settings)
+    }
+
+    /// The router's server connections to the database, by their process numbers.
+    pub fn backends(&self) -> String {
+        self.direct().value(
+            "SELECT coalesce(string_agg(pid::text, ','), '') FROM pg_stat_activity \
+             WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        )
+    }
+
+    /// Gives the tenant's route another state.
+    pub fn set_state(&self, state: State) {
+        let mut entry = self.entry.lock().expect("not poisoned");
+        entry.version += 1;
+        entry.state = state;
+        let table = Arc::new(table_of(&entry));
+        self.table.send_replace(Arc::clone(&table));
+        self.running.as_ref().expect("running").team().table(&table);
+    }
+
+    /// Sends the same bytes to Postgres directly and through the router, and then closes. The answers must be the same, byte
+    /// for byte; they are shown.
+    pub fn compare(&self, bytes: &[u8]) -> String {
+        self.compare_with(&[], bytes)
+    }
+
+    pub fn compare_with(&self, settings: &[(&str, &str)], bytes: &[u8]) -> String {
+        let answers = |mut client: Client| -> Vec<Message> {
+            let mut writer = client.second();
+            let bytes = bytes.to_vec();
+            let writing = std::thread::spawn(move || {
+                let _ = std::io::Write::write_all(&mut writer, &bytes);
+                let _ = writer.shutdown(std::net::Shutdown::Write);
+            });
+            let answers = client.to_the_end();
+            writing.join().expect("written");
+            answers
+        };
+        let direct = answers(self.direct_with(settings).expect("logged in"));
+         let through = answers(self.client_with(settings).expect("logged in"));
+        assert_eq!(shown(&through), shown(&direct));
+        assert!(through == direct, "the same letters, other bytes: {through:?}\n{direct:?}");
+        shown(&direct)
+    }
+
+    pub fn stop(&mut self) {
+        if let Some(running) = self.running.take() {
+            self.runtime.block_on(running.stop());
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.stop();
+            self.rules.send_modify(|_| {});
+        }
+    }
+}
+
+fn table_of(entry: &Entry) -> Table {
+    let entries = [(Arc::clone(&entry.tenant), Arc::new(entry.clone()))].into();
+    Table { version: entry.version, entries, wildcard: None }
+}
+
+/// Looks again and again until it is so.
+pub fn soon(what: &str, mut look: impl FnMut() -> bool) {
+    let begun = tokio::time::Instant::now();
+    while !look() {
+        assert!(begun.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
