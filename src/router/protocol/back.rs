@@ -30,13 +30,15 @@ pub struct Back {
     swallow: bool,
     pub(super) owed: VecDeque<Owed>,
     /// Names of the Parse messages under way, in order.
-    names: VecDeque<Box<[u8]>>,
+    pub(super) names: VecDeque<Box<[u8]>>,
     twice: Option<Twice>,
     /// After an error the server ignores everything up to the next Sync.
     pub(super) skipping: bool,
     /// Messages of the extended protocol since the last Sync.
     pub(super) segment: bool,
     pub(super) in_copy: bool,
+    /// DISCARD ALL is under way.
+    pub(super) discarding: bool,
     pub(super) flush_wanted: bool,
     /// Of the last ReadyForQuery: `I`, `T` or `E`.
     pub(super) status: u8,
@@ -104,6 +106,7 @@ impl Back {
             skipping: false,
             segment: false,
             in_copy: false,
+            discarding: false,
             flush_wanted: false,
             status: b'I',
             tag: Tag::Other,
@@ -130,6 +133,11 @@ impl Back {
     /// A ReadyForQuery is among what is owed: the client has ended its request.
     pub fn owes_ready(&self) -> bool {
         self.owed.iter().any(|owed| matches!(owed.kind, Kind::Query | Kind::Call | Kind::Sync))
+    }
+
+    /// The server waits for the data of a COPY.
+    pub fn copies_in(&self) -> bool {
+        self.in_copy
     }
 
     pub fn in_transaction(&self) -> bool {
@@ -164,6 +172,7 @@ impl Back {
             && !self.skipping
             && let Some(last) = self.owed.back_mut()
         {
+            self.discarding |= effects.contains(&Effect::DiscardAll);
             last.effects = effects.into();
         }
     }
@@ -501,6 +510,7 @@ impl Back {
         self.pop();
         self.status = status;
         self.in_copy = false;
+        self.discarding &= self.owed.iter().any(|owed| owed.effects.contains(&Effect::DiscardAll));
         if let Some(front) = front {
             let rolled_back = self.failed || self.tag == Tag::Rollback;
             if status == b'I' {

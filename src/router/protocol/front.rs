@@ -299,7 +299,9 @@ impl Front {
             if back.at_rest() && !granted && !matches!(head.tag, b'X' | b'S' | b'H' | b'd' | b'c' | b'f') {
                 break Stop::Begin;
             }
-            if back.owed.len() >= OWED_MAX {
+            // What a statement's name means after DISCARD ALL is known when that has succeeded or failed.
+            let discarded = back.discarding && back.owes_ready() && !matches!(head.tag, b'X' | b'S' | b'H');
+            if back.owed.len() >= OWED_MAX || discarded {
                 break Stop::Full;
             }
             self.swallow = false;
@@ -336,15 +338,16 @@ impl Front {
                 }
                 tag => return Err(Broken::Tag(tag)),
             };
-            queries += u32::from(matches!(head.tag, b'Q' | b'E' | b'F'));
             let taken = match passed {
                 Passed::Short => break Stop::Input,
+                Passed::Later => break Stop::Full,
                 Passed::Whole => {
                     to_server.pass(at..at + HEAD);
                     HEAD
                 }
                 Passed::Instead { taken } => taken,
             };
+            queries += u32::from(matches!(head.tag, b'Q' | b'E' | b'F'));
             at += taken;
             self.remaining = head.total - taken;
         };
@@ -439,6 +442,10 @@ impl Front {
         }
         if back.skipping {
             return Ok(Passed::Whole);
+        }
+        if back.names.iter().any(|begun| **begun == *name) && back.owes_ready() {
+            // Whether the name is taken is known when the Parse before has succeeded or failed.
+            return Ok(Passed::Later);
         }
         let rare = self.rare.get_or_insert_default();
         if let Some(statement) = rare.names.get(name) {

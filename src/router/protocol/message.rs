@@ -6,6 +6,8 @@ use super::front::Broken;
 pub(super) enum Passed {
     /// More bytes are needed to decide.
     Short,
+    /// Replies must come first.
+    Later,
     /// It goes on as it is.
     Whole,
     /// Something else was sent for the first `taken` bytes of it.

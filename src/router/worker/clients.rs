@@ -323,7 +323,10 @@ impl Worker {
     /// Its side of the connection is closed; answers may still be on their way to it.
     pub(super) fn client_ended(&mut self, key: usize) {
         let client = &self.halls.clients[key];
-        let owed = client.server.is_some_and(|server| self.halls.servers[server].back.owes());
+        // A COPY whose data ends here is never answered.
+        let answers =
+            |server: usize| self.halls.servers[server].back.owes() && !self.halls.servers[server].back.copies_in();
+        let owed = client.server.is_some_and(answers);
         if owed || client.waiting.is_some() || client.preparing {
             self.keep_ticking();
         } else {

@@ -374,6 +374,13 @@ impl Worker {
         for key in late {
             self.close_server(key);
         }
+        // A client that is gone may have left several queries; each cancel request ends one.
+        let busy = |server: &ServerRecord| matches!(server.duty, Duty::Cleaning { .. }) && server.back.owes();
+        let busy: Vec<usize> =
+            self.halls.servers.iter().filter(|(_, server)| busy(server)).map(|(key, _)| key).collect();
+        for key in busy {
+            self.cancel_query(key);
+        }
         self.end_the_ended();
         again |= self.halls.clients.iter().any(|(_, client)| client.ended.is_some());
         again |= self.end_patience();

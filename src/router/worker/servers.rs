@@ -212,9 +212,7 @@ impl Worker {
             return self.close_server(key);
         }
         server.duty = Duty::Cleaning { until: self.now + self.timing.cleaning };
-        if server.back.owes() {
-            self.cancel_query(key);
-        }
+        self.cancel_query(key);
         self.keep_ticking();
         self.clean(key);
     }

@@ -4,6 +4,7 @@ use super::state::LEFT;
 use super::wire::*;
 use super::world::{Wish, World, world};
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn scripts() -> Vec<(&'static str, Vec<Vec<u8>>)> {
     vec![
         (

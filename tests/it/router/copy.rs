@@ -3,6 +3,7 @@
 use super::wire::*;
 use super::world::{soon, world};
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 #[test]
 fn rows_89_to_93_copies_are_answered_as_postgres_answers_them() {
     let world = world();

@@ -47,11 +47,11 @@ fn rows_115_133_what_was_sent_before_the_goodbye_is_done() {
     let mut a = world.client();
     a.send(&query("SELECT pg_sleep(0.1); INSERT INTO t VALUES (1)"));
     a.end_sending();
-    assert_eq!(shown(&a.to_the_end()), "T D: C:SELECT 1 C:INSERT 0 1 Z:I");
+    assert_eq!(shown(&a.rest()), "T D: C:SELECT 1 C:INSERT 0 1 Z:I");
     let backend = world.backends();
     let mut b = world.client();
     b.send(&[query("SELECT pg_sleep(0.1); INSERT INTO t VALUES (2)"), terminate()].concat());
-    assert_eq!(shown(&b.to_the_end()), "T D: C:SELECT 1 C:INSERT 0 1 Z:I");
+    assert_eq!(shown(&b.rest()), "T D: C:SELECT 1 C:INSERT 0 1 Z:I");
     assert_eq!(world.client().value("SELECT count(*) FROM t"), "2");
     assert_eq!(world.backends(), backend, "the server connection was kept");
 }
@@ -65,7 +65,7 @@ fn row_117_a_server_killed_in_a_query_is_told_once() {
         a.send(&query("SELECT pg_sleep(30)"));
         sleeping(&world, 1);
         world.direct().ask(TERMINATE);
-        assert_eq!(shown(&a.to_the_end()), "T E:57P01", "after {begin}");
+        assert_eq!(shown(&a.rest()), "T E:57P01", "after {begin}");
         assert_eq!(world.client().ask("SELECT 1"), "T D:1 C:SELECT 1 Z:I");
     }
 }
@@ -91,7 +91,7 @@ fn row_119_a_server_lost_in_a_transaction_ends_the_session_with_a_reason() {
     let mut a = world.client();
     a.ask("BEGIN");
     world.direct().ask(TERMINATE);
-    let told = shown(&a.to_the_end());
+    let told = shown(&a.rest());
     assert!(told == "E:57P01" || told == "E:08006", "{told}");
     assert_eq!(world.client().ask("SELECT 1"), "T D:1 C:SELECT 1 Z:I");
 }
@@ -117,7 +117,7 @@ fn row_134_told_to_stop_it_says_so_to_clients_at_rest() {
     let mut a = world.client();
     a.ask("SELECT 1");
     world.stop();
-    assert_eq!(shown(&a.to_the_end()), "E:57P01");
+    assert_eq!(shown(&a.rest()), "E:57P01");
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn row_135_a_pause_holds_new_transactions_and_lets_open_ones_end() {
     b.hears_nothing();
     b.send(&query("SELECT 'b'"));
     b.hears_nothing();
-    assert_eq!(b.second().peer_addr().is_ok(), true);
+
     assert_eq!(a.ask("COMMIT"), "C:COMMIT Z:I");
     a.send(&query("SELECT 'a'"));
     a.hears_nothing();

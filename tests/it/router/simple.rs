@@ -12,8 +12,12 @@ fn rows_48_to_58_simple_queries_are_answered_as_postgres_answers_them() {
         ("48_empty", [query(""), query(";"), query(" -- x")].concat(), "I Z:I I Z:I I Z:I"),
         (
             "49_multi_statement",
-            [query("CREATE TABLE t49 (a int)"), query("INSERT INTO t49 VALUES (1); SELECT 1/0"), query("SELECT count(*) FROM t49; DROP TABLE t49")]
-                .concat(),
+            [
+                query("CREATE TABLE t49 (a int)"),
+                query("INSERT INTO t49 VALUES (1); SELECT 1/0"),
+                query("SELECT count(*) FROM t49; DROP TABLE t49"),
+            ]
+            .concat(),
             "C:CREATE TABLE Z:I C:INSERT 0 1 E:22012 Z:I T D:0 C:SELECT 1 C:DROP TABLE Z:I",
         ),
         ("50_begin_and_select", query("BEGIN; SELECT 1"), "C:BEGIN T D:1 C:SELECT 1 Z:T"),
@@ -79,13 +83,13 @@ fn rows_56_57_58_who_breaks_the_protocol_leaves_and_the_server_connection_stays_
     ] {
         let mut client = world.client();
         client.send(&sent);
-        let heard = super::wire::shown(&client.to_the_end());
+        let heard = super::wire::shown(&client.rest());
         assert_eq!(heard, "E:08P01", "row {row}");
         // In a transaction as well: what had begun is rolled back.
         let mut client = world.client();
         client.ask("BEGIN; CREATE TABLE leak (a int)");
         client.send(&sent);
-        assert_eq!(super::wire::shown(&client.to_the_end()), "E:08P01", "row {row}");
+        assert_eq!(super::wire::shown(&client.rest()), "E:08P01", "row {row}");
         assert_eq!(other.value("SELECT to_regclass('leak') IS NULL"), "t", "row {row}");
     }
     assert_eq!(other.value("SELECT pg_backend_pid()"), backend, "the server connection was not touched");

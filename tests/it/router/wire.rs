@@ -141,8 +141,6 @@ pub struct Client {
     port: u16,
     pub process: u32,
     pub secret: Vec<u8>,
-    /// ParameterStatus of the login.
-    pub parameters: Vec<(String, String)>,
     input: Vec<u8>,
 }
 
@@ -181,7 +179,6 @@ impl Client {
                         port: door.port,
                         process: done.process,
                         secret: done.secret,
-                        parameters: done.parameters,
                         input: done.received,
                     });
                 }
@@ -255,7 +252,7 @@ impl Client {
         messages
     }
 
-    pub fn to_the_end(&mut self) -> Vec<Message> {
+    pub fn rest(&mut self) -> Vec<Message> {
         std::iter::from_fn(|| self.next()).collect()
     }
 

@@ -159,12 +159,12 @@ impl World {
                 let _ = std::io::Write::write_all(&mut writer, &bytes);
                 let _ = writer.shutdown(std::net::Shutdown::Write);
             });
-            let answers = client.to_the_end();
+            let answers = client.rest();
             writing.join().expect("written");
             answers
         };
         let direct = answers(self.direct_with(settings).expect("logged in"));
-         let through = answers(self.client_with(settings).expect("logged in"));
+        let through = answers(self.client_with(settings).expect("logged in"));
         assert_eq!(shown(&through), shown(&direct));
         assert!(through == direct, "the same letters, other bytes: {through:?}\n{direct:?}");
         shown(&direct)
