@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::back::Back;
-use super::frame::{BadLength, HEAD, INSPECT_MAX, Out, head, put, split_nul};
+use super::frame::{HEAD, INSPECT_MAX, Out, head, put, split_nul};
+pub use super::message::Broken;
 use super::message::{Message, Passed, kind_and_name, length};
 use super::replies::{Kind, Local};
 use super::settings::{Settings, Shelf};
@@ -86,19 +87,6 @@ pub struct Step {
     pub stop: Stop,
     /// Queries that were started: one for each Query, Execute and FunctionCall.
     pub queries: u32,
-}
-
-/// The client breaks the protocol, or a bound. It ends the session.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Broken {
-    #[error(transparent)]
-    Length(#[from] BadLength),
-    #[error("invalid frontend message type {0}")]
-    Tag(u8),
-    #[error("invalid message format")]
-    Format,
-    #[error("the session holds too many prepared statements")]
-    Statements,
 }
 
 impl Front {

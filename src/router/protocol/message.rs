@@ -1,7 +1,19 @@
 //! One message of the client's, as far as it is there.
 
-use super::frame::{HEAD, INSPECT_MAX, split_nul};
-use super::front::Broken;
+use super::frame::{BadLength, HEAD, INSPECT_MAX, split_nul};
+
+/// The client breaks the protocol, or a bound. It ends the session.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Broken {
+    #[error(transparent)]
+    Length(#[from] BadLength),
+    #[error("invalid frontend message type {0}")]
+    Tag(u8),
+    #[error("invalid message format")]
+    Format,
+    #[error("the session holds too many prepared statements")]
+    Statements,
+}
 
 pub(super) enum Passed {
     /// More bytes are needed to decide.
