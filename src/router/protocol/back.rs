@@ -37,6 +37,8 @@ pub struct Back {
     /// Messages of the extended protocol since the last Sync.
     pub(super) segment: bool,
     pub(super) in_copy: bool,
+    /// A Sync was sent before the COPY had begun: the server has ignored it, unless the COPY was interrupted before that.
+    early_sync: bool,
     /// DISCARD ALL is under way.
     pub(super) discarding: bool,
     pub(super) flush_wanted: bool,
@@ -92,6 +94,8 @@ pub enum Desync {
     Length(#[from] BadLength),
     #[error("the server sent an unexpected message of type {0:?}")]
     Unexpected(char),
+    #[error("nobody knows how many replies a COPY that was interrupted leaves")]
+    Interrupted,
 }
 
 impl Back {
@@ -107,6 +111,7 @@ impl Back {
             segment: false,
             in_copy: false,
             discarding: false,
+            early_sync: false,
             flush_wanted: false,
             status: b'I',
             tag: Tag::Other,
@@ -347,6 +352,8 @@ impl Back {
                 Ok(keep)
             }
             b'N' => Ok(keep),
+            // One ReadyForQuery too many would be taken for the answer to somebody else's query.
+            b'E' if self.early_sync && field(body, b'R') == Some(b"ProcessInterrupts") => Err(Desync::Interrupted),
             b'E' => Ok(self.error(body, keep, front, shared, told, out)),
             _ => self.ready(body, keep, front.as_deref_mut(), shared, told),
         }
@@ -510,6 +517,7 @@ impl Back {
         self.pop();
         self.status = status;
         self.in_copy = false;
+        self.early_sync = false;
         self.discarding &= self.owed.iter().any(|owed| owed.effects.contains(&Effect::DiscardAll));
         if let Some(front) = front {
             let rolled_back = self.failed || self.tag == Tag::Rollback;
@@ -567,6 +575,7 @@ impl Back {
         self.owed.retain(|owed| {
             ended |= owed.kind == Kind::CopyEnd;
             let ignored = !first && !ended && owed.kind == Kind::Sync;
+            self.early_sync |= ignored;
             first = false;
             !ignored
         });

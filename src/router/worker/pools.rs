@@ -94,6 +94,7 @@ impl Worker {
     /// At rest and clean: to the oldest waiter, to another tenant of the instance, or into the pool.
     pub(super) fn put_back(&mut self, key: usize) {
         let server = &self.halls.servers[key];
+        debug_assert!(server.back.at_rest(), "replies are owed to somebody");
         let pool_key = server.pool;
         if server.cancels > 0 {
             // A cancel on its way must not meet somebody else's query.

@@ -141,7 +141,8 @@ impl Worker {
 
     /// Nothing is owed, no transaction is open.
     pub(super) fn server_rests(&mut self, key: usize) {
-        let Some(server) = self.halls.servers.get_mut(key) else { return };
+        // A greeted client's first query may be on its way already.
+        let Some(server) = self.halls.servers.get_mut(key).filter(|server| server.back.at_rest()) else { return };
         match (server.duty, server.client) {
             (Duty::Lent, Some(client)) => {
                 let record = &mut self.halls.clients[client];
@@ -212,7 +213,9 @@ impl Worker {
             return self.close_server(key);
         }
         server.duty = Duty::Cleaning { until: self.now + self.timing.cleaning };
-        self.cancel_query(key);
+        if !server.back.copies_in() {
+            self.cancel_query(key);
+        }
         self.keep_ticking();
         self.clean(key);
     }
