@@ -4,13 +4,14 @@
 Everything runs on the loopback, on throw-away Postgres clusters, and ends with the script. Rounds are interleaved, and only
 ratios of one run mean something. ROUNDS (5), QUERIES (40000) and IDLE (1000,5000) can be set in the environment.
 """
-import glob, json, os, platform, pwd, shutil, signal, socket, statistics, struct, subprocess, sys, tempfile, time
+import glob, json, math, os, platform, pwd, shutil, signal, socket, statistics, struct, subprocess, sys, tempfile, threading, time
 
 ROUNDS, QUERIES = int(os.environ.get("ROUNDS", 5)), int(os.environ.get("QUERIES", 40000))
 IDLE = [int(n) for n in os.environ.get("IDLE", "1000,5000").split(",")]
 O7S, COPY = (os.path.abspath(path) for path in sys.argv[1:3])
 BIN = os.environ.get("O7S_PG_BIN") or sorted(glob.glob("/usr/lib/postgresql/*/bin"))[-1]
 TICK = os.sysconf("SC_CLK_TCK")
+PORT = "select current_setting('port')"
 children = []
 
 
@@ -21,7 +22,9 @@ def free_port():
 
 
 def as_postgres(command):
-    return ["runuser", "-u", "postgres", "--", *command] if os.getuid() == 0 else command
+    # runuser's session may allow 1,024 descriptors; a pooler with 5,000 clients needs what this process may have.
+    more = ["sh", "-c", 'ulimit -n "$(ulimit -Hn)"; exec "$@"', "sh"]
+    return ["runuser", "-u", "postgres", "--", *more, *command] if os.getuid() == 0 else command
 
 
 def quiet(command, **more):
@@ -50,7 +53,7 @@ def listener_pid(child, needle):
     """The process itself, behind runuser where there is one."""
     for pid in os.listdir("/proc"):
         try:
-            if pid.isdigit() and needle in open(f"/proc/{pid}/cmdline").read() and "runuser" not in open(f"/proc/{pid}/cmdline").read():
+            if pid.isdigit() and needle in open(f"/proc/{pid}/cmdline").read() and open(f"/proc/{pid}/comm").read() not in ("runuser\n", "sh\n"):
                 return int(pid)
         except OSError:
             pass
@@ -104,17 +107,57 @@ def rounds(targets, measure):
     return {name: [statistics.median(column) for column in zip(*values)] for name, values in found.items()}
 
 
-def idle_client(port):
-    s = socket.create_connection(("127.0.0.1", port))
-    body = struct.pack("!i", 196608) + b"user\0bench\0database\0bench\0\0"
-    s.sendall(struct.pack("!i", len(body) + 4) + body)
+def ready(s):
     answer = b""
-    while not answer.endswith(b"Z\0\0\0\5I"):
+    while not answer.endswith((b"Z\0\0\0\5I", b"Z\0\0\0\5T")):
         part = s.recv(4096)
         if not part:
-            raise SystemExit(f"an idle client was turned away: {answer!r}")
+            raise SystemExit(f"a client was sent away: {answer!r}")
         answer += part
+    return answer
+
+
+def idle_client(port, database="bench"):
+    s = socket.create_connection(("127.0.0.1", port), 20)
+    body = struct.pack("!i", 196608) + f"user\0bench\0database\0{database}\0\0".encode()
+    s.sendall(struct.pack("!i", len(body) + 4) + body)
+    ready(s)
     return s
+
+
+def ask(s, text):
+    """The one value a query answers with, or nothing."""
+    body = text.encode() + b"\0"
+    s.sendall(b"Q" + struct.pack("!i", len(body) + 4) + body)
+    answer = ready(s)
+    at = answer.find(b"D\0") + 7
+    return answer[at + 4:at + 4 + struct.unpack("!i", answer[at:at + 4])[0]].decode() if at > 6 else ""
+
+
+class Asking(threading.Thread):
+    """A client that asks for its server's port over and over: the longest gap between two answers, and when each was seen."""
+
+    def __init__(self, port, database):
+        super().__init__(daemon=True)
+        self.client, self.going, self.gap = idle_client(port, database), True, 0.0
+        self.gap_ended, self.seen = 0.0, {}
+        self.start()
+
+    def run(self):
+        last = time.monotonic()
+        while self.going:
+            server, now = int(ask(self.client, PORT)), time.monotonic()
+            if now - last > self.gap:
+                self.gap, self.gap_ended = now - last, now
+            last = now
+            self.seen[server] = now
+            time.sleep(0.0005)
+
+    def end(self):
+        self.going = False
+        self.join()
+        self.client.close()
+        return self.gap * 1000
 
 
 def row(figure, ours, bouncer=None, floor=None, target=""):
@@ -123,10 +166,38 @@ def row(figure, ours, bouncer=None, floor=None, target=""):
     print(f"| {figure} | {shown(ours)} | {shown(bouncer)} | {shown(floor)} | {ratio(bouncer)} | {ratio(floor)} | {target} |", flush=True)
 
 
+def write_routes(name, entries):
+    with open(f"{folder}/{name}.new", "w") as file:
+        json.dump({"routes": entries}, file)
+
+
 def routes(**entries):
-    path = f"{folder}/routes.new"
-    json.dump({"routes": entries}, open(path, "w"))
-    os.replace(path, f"{folder}/{routes.name}.json")
+    write_routes(routes.name, entries)
+    os.replace(f"{folder}/{routes.name}.new", f"{folder}/{routes.name}.json")
+
+
+def spawn_scram_router(server):
+    port = free_port()
+    routes.name = "scram"
+    routes(bench={"endpoint": f"127.0.0.1:{server}", "roles": {"bench": {"password": "secret"}}})
+    spawn([O7S, "router", "--routes", "scram.json", "--listen", f"127.0.0.1:{port}", "--workers", "1"], port, "scram")
+    return port
+
+
+def system_calls(targets, protocol):
+    """A query, at 64 clients; perf slows its target, so this run tells nothing about CPU."""
+    command = ["perf", "stat", "-x,", "-e", "raw_syscalls:sys_enter", "-p"]
+    if not shutil.which("perf") or subprocess.run([*command[:-1], "true"], capture_output=True).returncode:
+        return print("perf may not count system calls here: their rows are left out", file=sys.stderr)
+    def count(port, pid):
+        perf = subprocess.Popen([*command, str(pid)], stderr=subprocess.PIPE, text=True)
+        time.sleep(0.5)
+        pgbench(port, 64, QUERIES, "-M", protocol)
+        perf.send_signal(signal.SIGINT)
+        counted = perf.communicate(timeout=20)[1].strip().splitlines()[-1]
+        return [int(counted.split(",")[0]) / (QUERIES // 64 * 64)]
+    got = rounds(targets, count)
+    row(f"system calls a query, {protocol}, 64 clients", *(got.get(name, [None])[0] for name in ("o7s", "pgbouncer", "floor")), "≤ 4.5")
 
 
 def queries(targets, label, flags, bounds, **env):
@@ -158,7 +229,9 @@ def main():
     bouncer = shutil.which("pgbouncer") or shutil.which("/usr/sbin/pgbouncer")
     if bouncer:
         secure = "client_tls_sslmode=allow\nclient_tls_key_file=key.pem\nclient_tls_cert_file=cert.pem\n" if tls else ""
-        open(f"{folder}/users.txt", "w").write('"bench" "secret"\n')
+        # With a password in plain text it would derive the keys anew at each login.
+        verifier = sql(a, "select rolpassword from pg_authid where rolname = 'bench'")
+        open(f"{folder}/users.txt", "w").write(f'"bench" "{verifier}"\n')
         open(f"{folder}/bouncer.ini", "w").write(
             f"[databases]\nbench = host=127.0.0.1 port={a}\n[pgbouncer]\nlisten_addr=127.0.0.1\nlisten_port={bounced}\nunix_socket_dir=\n"
             f"auth_type=trust\nauth_file=users.txt\npool_mode=transaction\ndefault_pool_size=20\nmax_client_conn=6000\nlog_connections=0\n"
@@ -167,6 +240,13 @@ def main():
         targets["pgbouncer"] = (bounced, listener_pid(child, "bouncer.ini"))
     else:
         print("no pgbouncer on this machine (apt-get install pgbouncer): its columns stay empty", file=sys.stderr)
+    scram = {"o7s": (spawn_scram_router(a), children[-1].pid)}
+    if bouncer:
+        strict, ini = free_port(), open(f"{folder}/bouncer.ini").read()
+        open(f"{folder}/strict.ini", "w").write(
+            ini.replace(f"listen_port={bounced}", f"listen_port={strict}").replace("auth_type=trust", "auth_type=scram-sha-256"))
+        child = spawn(as_postgres([bouncer, "-q", "strict.ini"]), strict, "strict")
+        scram["pgbouncer"] = (strict, listener_pid(child, "strict.ini"))
     with_bouncer = {name: targets[name] for name in ("o7s", "pgbouncer") if name in targets}
     version = quiet([bouncer, "--version"]).stdout.split("\n")[0] if bouncer else "no PgBouncer"
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the start, {platform.system()} {platform.release()}, {version}, "
@@ -188,6 +268,8 @@ def main():
 
     queries(targets, "simple", ["-M", "simple"], "≤ 0.95 x PgBouncer, ≤ 1.15 x byte copy")
     queries({name: targets[name] for name in ("o7s", "floor")}, "prepared", ["-M", "prepared"], "≤ 1.25 x byte copy")
+    system_calls(targets, "simple")
+    system_calls({name: targets[name] for name in ("o7s", "floor")}, "prepared")
     if tls:
         queries(with_bouncer, "simple, TLS", ["-M", "simple"], "", PGSSLMODE="require")
     for clients in (1, 16, 64):
@@ -202,6 +284,8 @@ def main():
         return [(cpu(pid) - before) / connects * 1e6]
     got = rounds(with_bouncer, connect)
     row("CPU a connect with one query, trust (us)", got["o7s"][0], got.get("pgbouncer", [None])[0], None, "≤ 1.0 x PgBouncer")
+    got = rounds(scram, connect)
+    row("CPU a connect with one query, SCRAM (us)", got["o7s"][0], got.get("pgbouncer", [None])[0], None, "≤ 1.0 x PgBouncer")
 
     rows, size = 250_000, 1000
     out = f"copy (select repeat('x', {size}) from generate_series(1, {rows})) to stdout"
@@ -228,39 +312,60 @@ def main():
     router = spawn([O7S, "router", "--routes", "big.json", "--listen", f"127.0.0.1:{big}", "--workers", "1"], big, "big")
     row("10,000 routes: start (s)", time.monotonic() - begun, target="≤ 1 s")
     row("10,000 routes: memory (MB)", memory(router.pid) / 1024, target="≤ 25 MB")
-    moves = []
+    moves, moved, calm, gaps = [], [], [], []
     for turn in range(ROUNDS):
         goal = b if turn % 2 == 0 else a
         many["t00077"] = route(goal)
-        path = f"{folder}/big.new"
-        json.dump({"routes": many}, open(path, "w"))
+        bystander = Asking(big, "t00001")
+        time.sleep(0.5)
+        calm.append(bystander.end())
+        bystander, mover, inside = Asking(big, "t00001"), Asking(big, "t00077"), idle_client(big, "t00077")
+        ask(inside, "begin")
+        stays = ask(inside, PORT)
+        write_routes("big", many)
         begun = time.monotonic()
-        os.replace(path, f"{folder}/big.json")
-        while sql_fast(big) != goal:
+        os.replace(f"{folder}/big.new", f"{folder}/big.json")
+        while True:
+            client = idle_client(big, "t00077")
+            landed = int(ask(client, PORT))
+            client.close()
+            if landed == goal:
+                break
             if time.monotonic() - begun > 10:
                 raise SystemExit("the changed route never applied")
         moves.append((time.monotonic() - begun) * 1000)
-        time.sleep(0.2)
+        while goal not in mover.seen and time.monotonic() - begun < 10:
+            time.sleep(0.001)
+        moved.append((mover.seen.get(goal, math.inf) - begun) * 1000)
+        if ask(inside, PORT) != stays:
+            raise SystemExit("a client inside a transaction was moved")
+        ask(inside, "commit")
+        inside.close()
+        mover.end()
+        gaps.append(bystander.end())
     row("10,000 routes: a change is in force for a new connection (ms)", statistics.median(moves), target="≤ 50 ms")
+    row("10,000 routes: and for an open client (ms)", statistics.median(moved), target="≤ 50 ms")
+    row("longest gap another tenant's client sees meanwhile (ms)", statistics.median(gaps), target=f"calm gap ({statistics.median(calm):.1f}) + 5 ms")
+    pause(big, many)
 
 
-def sql_fast(port):
-    """The server's own port, by a connection of its own."""
-    s = socket.create_connection(("127.0.0.1", port))
-    body = struct.pack("!i", 196608) + b"user\0bench\0database\0t00077\0\0"
-    text = b"select current_setting('port')\0"
-    s.sendall(struct.pack("!i", len(body) + 4) + body)
-    answer = b""
-    while not answer.endswith(b"Z\0\0\0\5I"):
-        answer += s.recv(4096)
-    s.sendall(b"Q" + struct.pack("!i", len(text) + 4) + text)
-    answer = b""
-    while not answer.endswith(b"Z\0\0\0\5I"):
-        answer += s.recv(4096)
-    s.close()
-    at = answer.index(b"D\0") + 7
-    length = struct.unpack("!i", answer[at:at + 4])[0]
-    return int(answer[at + 4:at + 4 + length])
+def pause(port, many):
+    """Sixteen clients asking while their tenant is paused and resumed: when the last of them is answered again."""
+    backs = []
+    for _ in range(ROUNDS):
+        askers = [Asking(port, "t00077") for _ in range(16)]
+        time.sleep(0.3)
+        for state in ("paused", "active"):
+            many["t00077"]["state"] = state
+            write_routes("big", many)
+            os.replace(f"{folder}/big.new", f"{folder}/big.json")
+            resumed = time.monotonic()
+            time.sleep(1)
+        firsts = [asker.gap_ended - resumed for asker in askers]
+        for asker in askers:
+            asker.end()
+        backs.append(max(firsts) * 1000)
+    row("10,000 routes: last of 16 clients back after the file resumes its tenant (ms)", statistics.median(backs), target="≤ 15 ms")
 
 
 folder, clusters = tempfile.mkdtemp(prefix="o7s-bench-"), []
