@@ -247,7 +247,8 @@ fn config(args: &RouterArgs) -> Config {
             .collect(),
         workers: args
             .workers
-            .map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from),
+            .map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from)
+            .min(worker::WORKERS_MAX),
         timing: worker::Timing {
             query_wait: time(args.query_wait),
             server_idle: time(args.server_idle),

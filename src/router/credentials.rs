@@ -10,6 +10,7 @@ use crate::tenancy::scram::ITERATIONS;
 use crate::tenancy::{Keyring, ScramKeys, Verifier};
 
 use super::handover::Proof;
+use super::look_up::Found;
 use super::protocol::error::{Report, SqlState};
 use super::protocol::scram::{mock_verifier, stable_salt};
 use super::table::{Entry, Login};
@@ -23,15 +24,6 @@ const HASHING_MAX: usize = 2;
 pub trait LookUp: Send + Sync {
     /// Fails with what the client shall hear when the instance does not answer.
     fn look_up<'a>(&'a self, entry: &'a Arc<Entry>, role: &'a str) -> BoxFuture<'a, Result<Found, Report<'static>>>;
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
-    Verifier(Verifier),
-    /// No such role, none that may log in, or its password has expired.
-    Nobody,
-    /// Its password is stored in a form that we refuse to use.
-    Md5,
 }
 
 /// What one role's client has to show.

@@ -60,6 +60,8 @@ pub struct Server {
     pub tls: Option<Box<rustls::ClientConnection>>,
     /// Where it is, for cancels, and for noticing that an entry has moved.
     pub address: Address,
+    /// The one it is in, whatever the entry says by now.
+    pub database: Arc<str>,
     /// ParameterStatus of its login, in the order sent.
     pub parameters: Vec<(String, String)>,
     /// Of its BackendKeyData: the process, and the secret as sent (4 bytes in 3.0, up to 256 in 3.2).

@@ -215,11 +215,7 @@ fn entry(name: &str, route: &Route, version: u64) -> Result<Entry, String> {
         OneOrMore::More(more) => more.iter().map(|text| address(text)).collect::<Result<_, _>>()?,
     };
     let Some(first) = endpoints.first() else { return Err("`endpoint` is an empty list".to_owned()) };
-    let database = match (&route.database, name) {
-        (Some(database), _) => database.as_str(),
-        // Made out to whatever database a client asks for.
-        (None, name) => name,
-    };
+    let database = route.database.as_deref().unwrap_or(name);
     let mut entry = Entry {
         tenant: name.into(),
         instance: first.to_string().into(),

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -13,14 +14,15 @@ use tracing::info;
 
 use crate::tenancy::Keyring;
 
-use super::credentials::{Credentials, Found, LookUp};
+use super::credentials::{Credentials, LookUp};
 use super::handover::OpenError;
 use super::identify::Rules;
 use super::listener::{self, Doors, Handshakes};
 use super::login::Tokens;
-use super::look_up::{self, Administrators, RoleLookUp};
+use super::look_up::{Administrators, Found, RoleLookUp};
 use super::open::{OpenConfig, Opener, Request};
 use super::protocol::error::{Report, SqlState};
+use super::protocol::server_login::cancel_request;
 use super::table::{Entry, Table};
 use super::throttle::Throttle;
 use super::tls::{PemFiles, Tls, TlsError};
@@ -101,7 +103,8 @@ pub fn start(config: &Config, sources: Sources) -> Result<Running, Error> {
     let _ = outside.team.set(team.clone());
     let look_up = RoleLookUp::new(opener, sources.administrators, config.wake);
     let mock = match &sources.keys {
-        Some(keys) => keys.mock_salts(),
+        // The same on all routers of a fleet.
+        Some(keys) => keys.key_of("mock salts"),
         None => random(),
     };
     let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
@@ -177,18 +180,15 @@ fn cancel_way(
         }
         let Some(address) = peer(meant) else { return Box::pin(std::future::ready(())) };
         Box::pin(async move {
-            let process = cancel.process.to_be_bytes();
-            let _ = tokio::time::timeout(Duration::from_secs(5), forward(address, &process, &cancel.secret)).await;
+            let request = cancel_request(cancel.process, &cancel.secret);
+            let _ = tokio::time::timeout(Duration::from_secs(5), forward(address, &request)).await;
         })
     })
 }
 
-async fn forward(address: SocketAddr, process: &[u8], secret: &[u8]) -> std::io::Result<()> {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+async fn forward(address: SocketAddr, request: &[u8]) -> std::io::Result<()> {
     let mut stream = tokio::net::TcpStream::connect(address).await?;
-    let length = u32::try_from(12 + secret.len()).unwrap_or(u32::MAX);
-    let request = [&length.to_be_bytes()[..], &80_877_102_u32.to_be_bytes(), process, secret].concat();
-    stream.write_all(&request).await?;
+    stream.write_all(request).await?;
     stream.read(&mut [0]).await.map(drop)
 }
 
@@ -251,14 +251,7 @@ impl LookUp for Looked {
         entry: &'a Arc<Entry>,
         role: &'a str,
     ) -> futures_util::future::BoxFuture<'a, Result<Found, Report<'static>>> {
-        Box::pin(async move {
-            match self.0.find(entry, role).await {
-                Ok(look_up::Found::Verifier(verifier)) => Ok(Found::Verifier(verifier)),
-                Ok(look_up::Found::Nobody) => Ok(Found::Nobody),
-                Ok(look_up::Found::Md5) => Ok(Found::Md5),
-                Err(error) => Err(unasked(&entry.instance, &error)),
-            }
-        })
+        Box::pin(async move { self.0.find(entry, role).await.map_err(|error| unasked(&entry.instance, &error)) })
     }
 }
 

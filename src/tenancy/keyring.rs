@@ -108,12 +108,7 @@ impl Keyring {
         salt
     }
 
-    /// What the salts are made of that strangers are shown: the same on all routers of a fleet.
-    pub fn mock_salts(&self) -> [u8; 32] {
-        self.tag("mock salts", &[])
-    }
-
-    /// A key for a MAC of our own, one a purpose.
+    /// A key of our own for what `purpose` says: the same wherever the master key is.
     pub fn key_of(&self, purpose: &str) -> [u8; 32] {
         self.tag("key", &[purpose])
     }

@@ -107,7 +107,8 @@ impl Opener {
         let Reached { stream, login, address } = self.reach(request).await?;
         let (stream, tls) = stream.into_std().map_err(|error| unreachable(&address, &error))?;
         let LoggedIn { parameters, process, secret, received } = login;
-        Ok(Server { stream, tls, address, parameters, process, secret, received })
+        let database = Arc::clone(&request.entry.database);
+        Ok(Server { stream, tls, address, database, parameters, process, secret, received })
     }
 
     /// The server at `address` has died or turned read-only: the next connection looks for the writable one again.

@@ -14,15 +14,6 @@ use super::statements::Statement;
 /// Statements a server connection keeps; the longest unused one goes.
 const PREPARED_MAX: usize = 512;
 
-/// How a transaction ended, as far as the last command tag tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum Tag {
-    #[default]
-    Other,
-    Commit,
-    Rollback,
-}
-
 #[derive(Debug)]
 pub struct Back {
     /// Bytes of the current message that are still to come, and whether they go to the client.
@@ -44,7 +35,8 @@ pub struct Back {
     pub(super) flush_wanted: bool,
     /// Of the last ReadyForQuery: `I`, `T` or `E`.
     pub(super) status: u8,
-    tag: Tag,
+    /// The last command tag was ROLLBACK.
+    rolls_back: bool,
     failed: bool,
     prepared: HashMap<u64, Prepared>,
     turn: u64,
@@ -76,8 +68,6 @@ struct Twice {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Told {
     pub consumed: usize,
-    /// A ReadyForQuery for the client was passed on.
-    pub ready: bool,
     /// The server connection reports that it ends: the body of its ErrorResponse.
     pub fatal: Option<Vec<u8>>,
     /// One of the router's own queries failed: the body of the ErrorResponse.
@@ -114,7 +104,7 @@ impl Back {
             early_sync: false,
             flush_wanted: false,
             status: b'I',
-            tag: Tag::Other,
+            rolls_back: false,
             failed: false,
             prepared: HashMap::new(),
             turn: 0,
@@ -355,7 +345,7 @@ impl Back {
             // One ReadyForQuery too many would be taken for the answer to somebody else's query.
             b'E' if self.early_sync && field(body, b'R') == Some(b"ProcessInterrupts") => Err(Desync::Interrupted),
             b'E' => Ok(self.error(body, keep, front, shared, told, out)),
-            _ => self.ready(body, keep, front.as_deref_mut(), shared, told),
+            _ => self.ready(body, keep, front.as_deref_mut()),
         }
     }
 
@@ -371,11 +361,7 @@ impl Back {
 
     /// CommandComplete.
     fn complete(&mut self, tag: &[u8], front: Option<&mut Front>, shared: &mut Shared) {
-        match tag.first() {
-            Some(b'C') if tag == b"COMMIT\0" => self.tag = Tag::Commit,
-            Some(b'R') if tag == b"ROLLBACK\0" => self.tag = Tag::Rollback,
-            _ => self.tag = Tag::Other,
-        }
+        self.rolls_back = tag == b"ROLLBACK\0";
         let Some(owed) = self.owed.front_mut() else { return };
         let is_execute = owed.kind == Kind::Execute;
         let effects = &mut owed.effects;
@@ -502,14 +488,7 @@ impl Back {
     }
 
     /// ReadyForQuery.
-    fn ready(
-        &mut self,
-        body: &[u8],
-        keep: bool,
-        front: Option<&mut Front>,
-        shared: &mut Shared,
-        told: &mut Told,
-    ) -> Result<bool, Desync> {
+    fn ready(&mut self, body: &[u8], keep: bool, front: Option<&mut Front>) -> Result<bool, Desync> {
         let (Some(Kind::Query | Kind::Call | Kind::Sync | Kind::OurQuery), &[status]) = (self.head_kind(), body)
         else {
             return Err(Desync::Unexpected('Z'));
@@ -520,7 +499,7 @@ impl Back {
         self.early_sync = false;
         self.discarding &= self.owed.iter().any(|owed| owed.effects.contains(&Effect::DiscardAll));
         if let Some(front) = front {
-            let rolled_back = self.failed || self.tag == Tag::Rollback;
+            let rolled_back = self.failed || self.rolls_back;
             if status == b'I' {
                 if let Some(before) = front.before.take()
                     && rolled_back
@@ -529,17 +508,15 @@ impl Back {
                     // What it had before the client came to it may differ: RESETs are made up for afterwards.
                     self.settings = None;
                 }
-            } else if self.tag == Tag::Rollback && front.before.is_some() {
+            } else if self.rolls_back && front.before.is_some() {
                 // To a savepoint, and nobody knows whether the SET came before or after it.
                 front.pin = front.pin.or(Some("SET and ROLLBACK TO in one transaction"));
             }
-            told.ready |= keep;
         } else if self.failed {
             self.settings = None;
         }
-        let _ = shared;
         self.failed = false;
-        self.tag = Tag::Other;
+        self.rolls_back = false;
         Ok(keep)
     }
 

@@ -38,6 +38,7 @@ impl Worker {
             server: None,
             waiting: None,
             told_to_wait: false,
+            fed: false,
             preparing: false,
             ended: None,
             pool,
@@ -207,6 +208,13 @@ impl Worker {
 
     /// The session machine over `bytes`; answers how many of them are dealt with.
     fn feed(&mut self, key: usize, bytes: &[u8]) -> usize {
+        self.halls.clients[key].fed = true;
+        let used = self.feed_on(key, bytes);
+        self.halls.clients[key].fed = false;
+        used
+    }
+
+    fn feed_on(&mut self, key: usize, bytes: &[u8]) -> usize {
         let mut at = 0;
         let mut granted = false;
         loop {
@@ -253,8 +261,8 @@ impl Worker {
             if step.queries > 0 {
                 self.queries_start(key, step.queries);
             }
-            if !self.to_server.is_empty() && !self.write_server(server, rest) {
-                return bytes.len();
+            if !self.to_server.is_empty() {
+                self.write_server(server, rest);
             }
             self.to_client.clear();
             self.halls.servers[server].back.give_overdue(&mut self.to_client);

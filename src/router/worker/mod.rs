@@ -25,7 +25,7 @@ use super::protocol::front::Shared;
 pub use outside::{CancelRequest, OpenRequest, Order, Outside, PoolId, ServerId};
 pub use report::{Counts, Report, TenantReport};
 use state::{Halls, Slot};
-pub use team::{Team, Timing, replica_of};
+pub use team::{Team, Timing, WORKERS_MAX, replica_of};
 
 const WAKER: Token = Token(usize::MAX);
 /// Read from one socket before the others have their turn.

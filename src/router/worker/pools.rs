@@ -261,10 +261,9 @@ impl Worker {
     }
 
     fn server_opened(&mut self, pool_key: usize, server: Server) {
-        let Server { stream, tls, address, parameters, process, secret, received } = server;
+        let Server { stream, tls, address, database, parameters, process, secret, received } = server;
         let none = self.shared.shelf.none();
         let serial = self.halls.next_serial();
-        let database = self.halls.tenant_of_pool(pool_key).entry.database.clone();
         let record = ServerRecord {
             socket: Socket::new(stream, tls.map(|tls| Box::new(rustls::Connection::Client(*tls)))),
             input: Vec::new(),

@@ -80,7 +80,7 @@ impl Worker {
             _ => None,
         };
         let record = &mut self.halls.tenants[key];
-        // What is open counts for the instance it is on.
+        // What is open is closed soon; until then it counts where the tenant is.
         if record.instance != instance {
             let (old, open) = (record.instance, record.open);
             record.instance = instance;
@@ -177,7 +177,8 @@ impl Worker {
         let running = self.halls.servers.iter().any(|(server, record)| {
             let ours = self.halls.pools[record.pool].tenant == key;
             let at_work = match record.duty {
-                Duty::Lent => !record.back.at_rest() || (!paused && self.is_stale(server)),
+                // A client that keeps it waits with it while the tenant is paused.
+                Duty::Lent => !paused || !record.back.at_rest(),
                 Duty::Cleaning { .. } => true,
                 Duty::Idle { .. } | Duty::Gone => false,
             };
@@ -241,7 +242,7 @@ impl Worker {
         let home = self.team.home(&tenant.entry.instance);
         let number = record.number;
         let settled = record.server.is_none() && matches!(record.stage, Stage::Open | Stage::Greeting);
-        if home == self.index || !settled || record.socket.blocked() {
+        if home == self.index || !settled || record.fed || record.socket.blocked() {
             return;
         }
         let pool = record.pool;

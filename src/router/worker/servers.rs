@@ -75,18 +75,11 @@ impl Worker {
         {
             let counts = &mut self.halls.tenant_of_pool(pool).counts;
             counts.errors += u64::from(told.errors);
-            let record = &mut self.halls.clients[client];
+            counts.bytes_out += self.to_client.slices(bytes).map(|piece| piece.len() as u64).sum::<u64>();
+            let socket = &mut self.halls.clients[client].socket;
             let written = match self.to_client.single(bytes) {
-                Some(piece) => {
-                    counts_out(&mut self.halls.tenants[self.halls.pools[pool].tenant].counts, piece.len());
-                    record.socket.write(piece)
-                }
-                None => {
-                    let pieces = self.to_client.io_slices(bytes);
-                    let length = pieces.iter().map(|piece| piece.len()).sum();
-                    counts_out(&mut self.halls.tenants[self.halls.pools[pool].tenant].counts, length);
-                    record.socket.write_all(&pieces)
-                }
+                Some(piece) => socket.write(piece),
+                None => socket.write_all(&self.to_client.io_slices(bytes)),
             };
             if written.is_err() {
                 self.client_gone(client);
@@ -281,8 +274,8 @@ impl Worker {
         }
     }
 
-    /// All of `to_server` (its pieces are of `input`) to the server; `false`: it is lost.
-    pub(super) fn write_server(&mut self, key: usize, input: &[u8]) -> bool {
+    /// All of `to_server` (its pieces are of `input`) to the server. That it is lost is found when it is read.
+    pub(super) fn write_server(&mut self, key: usize, input: &[u8]) {
         let server = &mut self.halls.servers[key];
         let written = match self.to_server.single(input) {
             Some(piece) => server.socket.write(piece),
@@ -293,7 +286,6 @@ impl Worker {
             server.socket.readable = true;
             self.again.push(Slot::Server(key));
         }
-        true
     }
 
     pub(super) fn server_writable(&mut self, key: usize) {
@@ -329,10 +321,8 @@ impl Worker {
                 && !keeps
                 && !self.halls.servers[key].back.in_transaction()
             {
-                self.forget_server(key);
                 let mut bytes = Vec::new();
                 Report::error(SqlState::CONNECTION_FAILURE, lost).hint(hint).write(&mut bytes);
-                self.halls.clients[client].server = None;
                 return self.close_after_error(client, key, &bytes);
             }
             if busy || keeps {
@@ -361,10 +351,6 @@ impl Worker {
         self.advance(client);
     }
 
-    fn forget_server(&mut self, key: usize) {
-        self.halls.servers[key].client = None;
-    }
-
     /// It said that it ends. Where a client has it, the client has heard it, and that is all it hears.
     fn server_died(&mut self, key: usize, body: &[u8]) {
         let server = &self.halls.servers[key];
@@ -373,9 +359,8 @@ impl Worker {
         if let Some(client) = server.client {
             let told = server.back.owes();
             if told {
-                let record = &mut self.halls.clients[client];
-                record.server = None;
-                self.forget_server(key);
+                self.halls.clients[client].server = None;
+                self.halls.servers[key].client = None;
                 self.client_leaves_with(client, &[]);
             } else {
                 let mut bytes = Vec::new();
@@ -422,10 +407,6 @@ impl Worker {
             self.cleaned(id.key);
         }
     }
-}
-
-fn counts_out(counts: &mut super::report::Counts, bytes: usize) {
-    counts.bytes_out += bytes as u64;
 }
 
 pub(super) fn moved() -> Report<'static> {

@@ -71,6 +71,8 @@ pub struct ClientRecord {
     /// In the queue of its pool, since.
     pub(super) waiting: Option<Instant>,
     pub(super) told_to_wait: bool,
+    /// Its bytes are being worked through: it stays where it is.
+    pub(super) fed: bool,
     /// Its server connection is being prepared for it; its own bytes wait.
     pub(super) preparing: bool,
     /// It will send no more, since.

@@ -21,7 +21,8 @@ use crate::router::table::{Entry, Table};
 /// Bits of the process number in a cancel key that name the client, below those of its replica.
 pub(super) const CLIENT_BITS: u32 = 24;
 pub(super) const NUMBER_MAX: u32 = (1 << CLIENT_BITS) - 1;
-const WORKERS_MAX: usize = 16;
+/// The threads a team has at most.
+pub const WORKERS_MAX: usize = 16;
 
 /// Bounds on waiting.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +48,15 @@ impl Default for Timing {
             instance_cap: 90,
             replica: 0,
         }
+    }
+}
+
+/// A worker that panics takes its clients along, and nobody would answer the next ones: better the process ends, and is
+/// started anew.
+fn serve(worker: Worker) {
+    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| worker.run())).is_err() {
+        tracing::error!("a worker has panicked; the router ends");
+        std::process::abort();
     }
 }
 
@@ -102,7 +112,7 @@ impl Team {
                 next_tick: None,
                 draining: None,
             };
-            threads.push(std::thread::Builder::new().name(format!("router-{index}")).spawn(move || worker.run())?);
+            threads.push(std::thread::Builder::new().name(format!("router-{index}")).spawn(move || serve(worker))?);
         }
         Ok((team, threads))
     }
