@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The narrated tour: a fleet from nothing to routed on a local Railway, a change, a killed run, a change made by hand.
-# Everything it says is checked; the first thing that is not true ends it. Writes only below .o7s/demo, leaves nothing
-# running.
+# The narrated tour: a fleet from nothing to routed on a local Railway, a change, a killed run, a change made by hand, and
+# then all tenants at the router's one address. Everything it says is checked; the first thing that is not true ends it.
+# Writes only below .o7s/demo, leaves nothing running.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH="$PWD/target/debug:$PATH" NO_COLOR=1
@@ -13,9 +13,11 @@ case $(id -u) in
     # Postgres never runs as root, and may not enter root's home as somebody else.
     0) data=$(mktemp -d "${TMPDIR:-/tmp}/o7s-demo.XXXXXX")/railway; chmod 755 "${data%/railway}" ;;
 esac
+router=
 
 finish() {
     code=$?
+    [ -z "$router" ] || { kill "$router" && wait "$router"; } 2>/dev/null || true
     o7s local down --data "$data" >/dev/null 2>&1 || true
     rm -rf "$here"
     [ "$(id -u)" != 0 ] || rm -rf "${data%/railway}"
@@ -116,8 +118,7 @@ for _ in $(seq 600); do
     [ "$(status | number CreateVolumes)" = "$volumes" ] || break
     sleep 0.05
 done
-kill -9 $run
-wait $run 2>/dev/null || true
+{ kill -9 $run && wait $run; } 2>/dev/null || true
 same "$(status | grep -c '"name": "')" $((services + 1)) "the number of services of the half-done run"
 say "its service is there, empty; the next run finishes it:"
 o7s reconcile -f "$fleet" --once --yes 2>/dev/null | tail -n 2
@@ -127,9 +128,129 @@ o7s status tenant/zephyr -f "$fleet" | tail -n 1
 title "7. Somebody removes a manifest"
 rm "$fleet/tenants/zephyr.yaml"
 show "o7s plan"
-o7s plan -f "$fleet" | tail -n 3
-o7s plan -f "$fleet" | grep -q '^= tenant/zephyr'
+o7s plan -f "$fleet" >"$here/plan"
+tail -n 3 "$here/plan"
+grep -q '^= tenant/zephyr' "$here/plan"
 say "a missing file deletes nothing; data goes only with two keys"
+
+# psql as a tenant, at the router's address. Its password is in no list of processes.
+as() {
+    PGPASSWORD=$(o7s tenant url "$1" -f "$fleet" --format json 2>/dev/null | sed -n 's/^ *"password": "\(.*\)",*$/\1/p') \
+        PGCONNECT_TIMEOUT=20 timeout 30 psql -XAtq "postgresql://$1@127.0.0.1:$port/$1" "${@:2}"
+}
+who="SELECT current_user || ' in database ' || current_database()"
+
+all_at_one_address() {
+    title "8. All tenants at one address"
+    show "o7s router --public --listen 127.0.0.1:0"
+    o7s router --public --listen 127.0.0.1:0 --drain 1s 2>"$here/router.log" &
+    router=$!
+    port=
+    for _ in $(seq 200); do
+        port=$(sed -n 's/.*serving on 127\.0\.0\.1:\([0-9]*\).*/\1/p' "$here/router.log")
+        [ -z "$port" ] || break
+        sleep 0.05
+    done
+    [ -n "$port" ] || { cat "$here/router.log" >&2; exit 1; }
+    for tenant in acme "$moving"; do
+        show "psql postgresql://$tenant@127.0.0.1:$port/$tenant"
+        found=$(as "$tenant" -c "$who")
+        same "$found" "$tenant in database $tenant" "what psql is told"
+        say "$found"
+    done
+}
+
+one_is_suspended() {
+    title "9. A tenant is suspended"
+    printf '  suspended: true\n' >>"$fleet/tenants/acme.yaml"
+    show "o7s reconcile --once --yes"
+    o7s reconcile -f "$fleet" --once --yes 2>/dev/null | tail -n 2 | head -n 1
+    show "psql postgresql://acme@127.0.0.1:$port/acme"
+    # The router hears of it a moment later.
+    for _ in $(seq 100); do
+        as acme -c "$who" >/dev/null 2>"$here/refused" || break
+        sleep 0.05
+    done
+    grep -q 'suspended' "$here/refused"
+    sed 's/.*FATAL/FATAL/' "$here/refused"
+    same "$(as "$moving" -c "$who")" "$moving in database $moving" "what the other tenant is told"
+    say "nobody else notices"
+}
+
+# An answer of the open session, by its number.
+answer() {
+    for _ in $(seq 200); do
+        [ "$(grep -c . "$here/answered")" -lt "$1" ] || break
+        sleep 0.05
+    done
+    sed -n "$1p" "$here/answered"
+}
+
+a_route_changes_under_an_open_session() {
+    title "10. A route is pointed elsewhere, under an open session"
+    # A move will make the copy, and the tenant's leave to use it, by itself.
+    as "$moving" -c "CREATE TABLE orders AS SELECT 'the old place' AS place"
+    as copy -c "CREATE TABLE orders AS SELECT 'the new place' AS place" -c "GRANT SELECT ON orders TO $moving" \
+        -c "GRANT CONNECT ON DATABASE copy TO $moving" -c "GRANT USAGE ON SCHEMA public TO $moving"
+    mkfifo "$here/asked"
+    as "$moving" <"$here/asked" >"$here/answered" 2>&1 &
+    session=$!
+    exec 3>"$here/asked"
+    question="SELECT 'orders are in ' || place FROM orders;"
+    echo "$question" >&3
+    found=$(answer 1)
+    same "$found" "orders are in the old place" "the first answer"
+    say "psql stays open: $found"
+    show "o7s tenant pause $moving --wait"
+    o7s tenant pause "$moving" --wait
+    echo "$question" >&3
+    say "the same psql asks again and waits; meanwhile the route is given the copy's database"
+    psql -Xq "$O7S_DATABASE_URL" -v ON_ERROR_STOP=1 <<SQL
+WITH next AS (UPDATE o7s.routing SET version = version + 1 RETURNING version)
+UPDATE o7s.routes SET database = 'copy', version = next.version FROM next WHERE tenant = '$moving';
+NOTIFY o7s_routes;
+SQL
+    same "$(grep -c . "$here/answered")" 1 "the number of answers during the pause"
+    show "o7s tenant resume $moving"
+    o7s tenant resume "$moving" --wait
+    found=$(answer 2)
+    same "$found" "orders are in the new place" "the answer after the change"
+    say "psql, which has noticed nothing: $found"
+    # No manifest says so: the next run puts it back.
+    show "o7s reconcile --once --yes"
+    o7s reconcile -f "$fleet" --once --yes 2>/dev/null | tail -n 2 | head -n 1
+    for n in $(seq 3 100); do
+        echo "$question" >&3
+        found=$(answer "$n")
+        [ "$found" != "orders are in the old place" ] || break
+    done
+    same "$found" "orders are in the old place" "the answer after the reconcile"
+    say "and the same psql: $found"
+    exec 3>&-
+    wait $session
+}
+
+# The psql of the Postgres that runs here, or any.
+postgres=$(scripts/ensure-postgres.sh | sed -n 's/^Postgres: .* in //p')
+[ ! -x "$postgres/psql" ] || PATH=$postgres:$PATH
+if command -v psql >/dev/null; then
+    moving=$(basename "$free" .yaml)
+    cat >"$fleet/tenants/copy.yaml" <<'YAML'
+apiVersion: ogelnates.dev/v1
+kind: Tenant
+metadata: { name: copy }
+spec:
+  tier: free
+YAML
+    o7s reconcile -f "$fleet" --once --yes >/dev/null 2>&1
+    # Scenes over one running router, each on its own; a tenant at its ceilings comes before the suspended one.
+    all_at_one_address
+    one_is_suspended
+    a_route_changes_under_an_open_session
+else
+    title "8. All tenants at one address"
+    say "not shown: it needs psql, and neither $postgres nor the PATH has one"
+fi
 
 title "Done"
 say "o7s events shows all of it:"
