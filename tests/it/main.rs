@@ -10,6 +10,8 @@ mod cluster;
 #[cfg(feature = "local")]
 mod cut;
 #[cfg(feature = "local")]
+mod drivers;
+#[cfg(feature = "local")]
 mod end_to_end;
 #[cfg(feature = "local")]
 mod error_page;
@@ -50,6 +52,8 @@ mod router;
 mod router_follow;
 #[cfg(feature = "local")]
 mod router_open;
+#[cfg(feature = "local")]
+mod router_process;
 #[cfg(feature = "local")]
 mod simulation;
 #[cfg(feature = "local")]
