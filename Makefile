@@ -38,6 +38,7 @@ it: postgres ## integration tests only
 	@$(RUN_TESTS) --locked --test it
 
 bench-router: postgres ## the router beside PgBouncer and a bare byte copy; ROUNDS=1 for a quick look
+	@scripts/ensure-pgbouncer.sh
 	@cargo build --locked --release --bin o7s --example byte_copy
 	@benches/router.py target/release/o7s target/release/examples/byte_copy
 

@@ -10,6 +10,9 @@ ask() { timeout 30 psql -XAtq -v ON_ERROR_STOP=1 "$@"; }
 
 check() {
     local table=psql_$1
+    local url=postgresql://$PGUSER:$PGPASSWORD@$PGHOST:$PGPORT/$PGDATABASE
+    same "$(env -u PGUSER -u PGPASSWORD -u PGHOST -u PGPORT -u PGDATABASE timeout 30 psql "$url" -XAtqc 'SELECT current_user')" \
+        "$PGUSER" || return 1
     same "$(ask -c "SELECT 'naïve ☃', NULL, 7")" 'naïve ☃||7' || return 1
     ask -c "DROP TABLE IF EXISTS $table" -c "CREATE TABLE $table (n int)" 2>/dev/null || return 1
     same "$(seq 20000 | ask -c "\\copy $table FROM STDIN" -c "\\copy (SELECT * FROM $table) TO STDOUT" | wc -l)" 20000 ||
@@ -51,7 +54,7 @@ for pooling in transaction session; do
         [ $way = clear ] || PGSSLMODE=verify-full
         mode=$(printf '%-18s %-12s %-6s' "$version" $pooling $way)
         if check "${pooling}_$way"; then
-            echo "$mode ok     queries, transactions, prepared, copies, cancels, settings, crowds, strangers"
+            echo "$mode ok     urls, queries, transactions, prepared, copies, cancels, settings, crowds, strangers"
         else
             echo "$mode FAILED"
             failed=1

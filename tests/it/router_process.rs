@@ -9,18 +9,19 @@ use tokio::process::{Child, Command};
 use crate::support::eventually;
 
 pub struct RouterProcess {
+    /// The one asked for, or a free one for 0.
     pub port: u16,
     /// Killed when this is dropped.
     child: Child,
 }
 
 impl RouterProcess {
-    /// On a free port, with nothing from the environment but `variables`. Logs into `folder`, under `name`.
-    pub async fn start(folder: &Path, name: &str, arguments: &[&str], variables: &[(&str, &str)]) -> RouterProcess {
-        let log = folder.join(format!("{name}.log"));
+    /// With nothing from the environment but `variables`. Logs into `folder`, under its port.
+    pub async fn start(folder: &Path, listen: u16, arguments: &[&str], variables: &[(&str, &str)]) -> RouterProcess {
+        let log = folder.join(format!("{listen}.log"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_o7s"));
         command.current_dir(env!("CARGO_MANIFEST_DIR")).env_clear().envs(variables.iter().copied());
-        command.args(["router", "--listen", "127.0.0.1:0", "--drain", "0s"]).args(arguments);
+        command.args(["router", "--drain", "0s", "--listen", &format!("127.0.0.1:{listen}")]).args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(&log).expect("made"));
         let mut child = command.kill_on_drop(true).spawn().expect("started");
         let serving = eventually("the router serves", async || {

@@ -19,6 +19,7 @@ function targets(driver) {
       // Certificate and name are checked.
       ssl: tls ? { ca: readFileSync(env.ROUTER_CA, "utf8") } : false,
       pooling,
+      url: `postgresql://${env.ROUTER_USER}:${env.ROUTER_PASSWORD}@localhost:${env.ROUTER_PORT}/${env.ROUTER_DATABASE}~${pooling}`,
       // A table's name that no other run has.
       table: `${driver.split(" ")[0]}_js_${pooling}_${tls ? "tls" : "clear"}`,
     })),

@@ -26,6 +26,13 @@ async function connected(target, work, more) {
 const two = (target, work) => connected(target, (a) => connected(target, (b) => work(a, b)));
 const value = async (client, ...query) => Object.values((await client.query(...query)).rows[0])[0];
 
+const urls = async (target) => {
+  const client = new pg.Client(target.url);
+  await client.connect();
+  same(await value(client, "SELECT current_user::text"), target.user);
+  await client.end();
+};
+
 const queries = (target) =>
   connected(target, async (client) => {
     const values = [7, "naïve ☃", Buffer.from([0, 255]), null];
@@ -158,5 +165,5 @@ async function strangers(target) {
 }
 
 await run(`pg ${version}`, [
-  queries, transactions, prepared, copies, cancels, settings, notifications, crowds, strangers,
+  urls, queries, transactions, prepared, copies, cancels, settings, notifications, crowds, strangers,
 ]);

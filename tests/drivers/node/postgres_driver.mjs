@@ -26,6 +26,12 @@ async function connected(target, work, more) {
 const two = (target, work, more) => connected(target, (a) => connected(target, (b) => work(a, b)), more);
 const value = async (query) => Object.values((await query)[0])[0];
 
+const urls = async (target) => {
+  const sql = postgres(target.url);
+  same(await value(sql`SELECT current_user::text`), target.user);
+  await sql.end();
+};
+
 const queries = (target) =>
   connected(target, async (sql) => {
     const bytes = Buffer.from([0, 255]);
@@ -171,5 +177,5 @@ async function strangers(target) {
 }
 
 await run(`postgres ${version}`, [
-  queries, transactions, prepared, unprepared, copies, cancels, settings, notifications, crowds, strangers,
+  urls, queries, transactions, prepared, unprepared, copies, cancels, settings, notifications, crowds, strangers,
 ]);

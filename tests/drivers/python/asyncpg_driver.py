@@ -44,6 +44,12 @@ async def fails(sqlstate, awaited):
     raise AssertionError(f"expected the error {sqlstate}")
 
 
+async def urls(target):
+    connection = await asyncpg.connect(target.url)
+    same(await connection.fetchval("SELECT current_user::text"), target.user)
+    await connection.close()
+
+
 async def queries(target):
     async with Connected(target) as connection:
         row = await connection.fetchrow("SELECT $1::int, $2::text, $3::bytea, $4::text", 7, "naïve ☃", b"\0\xff", None)
@@ -167,5 +173,5 @@ async def strangers(target):
 
 run(
     f"asyncpg {asyncpg.__version__}",
-    [queries, transactions, prepared, copies, cancels, settings, notifications, crowds, strangers],
+    [urls, queries, transactions, prepared, copies, cancels, settings, notifications, crowds, strangers],
 )

@@ -32,6 +32,10 @@ class Target:
         """A table's name that no other run has."""
         return f"{os.path.basename(sys.argv[0]).split('.')[0]}_{self.pooling}_{'tls' if self.tls else 'clear'}"
 
+    @property
+    def url(self):
+        return f"postgresql://{self.user}:{self.password}@{self.host}:{self.port}/{self.database}"
+
     def context(self):
         """For drivers that take Python's TLS: certificate and name are checked."""
         return ssl.create_default_context(cafile=self.ca) if self.tls else None

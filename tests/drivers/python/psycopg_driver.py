@@ -28,6 +28,11 @@ def connect(target, **more):
     return psycopg.connect(**arguments(target, **more))
 
 
+def urls(target):
+    with psycopg.connect(target.url) as connection:
+        same(connection.execute("SELECT current_user::text").fetchone(), (target.user,))
+
+
 def queries(target):
     with connect(target, autocommit=True) as connection:
         row = connection.execute("SELECT %s::int, %s, %s::bytea, %s", (7, "naïve ☃", b"\0\xff", None)).fetchone()
@@ -189,5 +194,5 @@ def strangers(target):
 
 run(
     f"psycopg {psycopg.__version__}",
-    [queries, transactions, prepared, pipelines, copies, cancels, settings, notifications, crowds, strangers],
+    [urls, queries, transactions, prepared, pipelines, copies, cancels, settings, notifications, crowds, strangers],
 )

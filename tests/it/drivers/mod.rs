@@ -1,6 +1,7 @@
 //! Rust's drivers, unchanged, through a router process to a real Postgres: each check in the clear and over TLS, pooling by
 //! transaction and by session. Those of other languages: tests/drivers.
 
+mod replicas;
 mod sqlx_driver;
 mod tls;
 mod tokio_postgres_driver;
@@ -31,6 +32,12 @@ struct Target {
     certificate: Option<String>,
 }
 
+impl Target {
+    fn url(&self) -> String {
+        format!("postgresql://postgres:{}@localhost:{}/{}", self.password.expose(), self.port, self.database)
+    }
+}
+
 /// Runs `check` on every way to a database of its own.
 async fn everywhere<F: Future<Output = ()>>(check: impl Fn(Target) -> F) {
     let (folder, shared) = (open_folder(), server().await);
@@ -45,7 +52,7 @@ async fn everywhere<F: Future<Output = ()>>(check: impl Fn(Target) -> F) {
     let [chain, key] = certificate(folder.path());
     let routes = routes.display().to_string();
     let arguments = ["--routes", &routes, "--tls-cert", &chain, "--tls-key", &key];
-    let router = RouterProcess::start(folder.path(), "router", &arguments, &[]).await;
+    let router = RouterProcess::start(folder.path(), 0, &arguments, &[]).await;
     for pooling in ["transaction", "session"] {
         for certificate in [None, Some(chain.clone())] {
             let (port, password) = (router.port, shared.password.clone());

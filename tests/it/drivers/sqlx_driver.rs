@@ -13,10 +13,9 @@ use super::{CLIENTS, ROUNDS, SERVER_CONNECTIONS, Target, everywhere, sleeping};
 use crate::support::{PATIENCE, execute, server};
 
 fn options(target: &Target) -> PgConnectOptions {
-    let Target { port, database, password, pooling, certificate } = target;
-    let url = format!("postgres://postgres:{}@localhost:{port}/{database}", password.expose());
-    let options = PgConnectOptions::from_str(&url).expect("understood").options([("o7s.pooling", *pooling)]);
-    match certificate {
+    let options = PgConnectOptions::from_str(&target.url()).expect("understood");
+    let options = options.options([("o7s.pooling", target.pooling)]);
+    match &target.certificate {
         None => options.ssl_mode(PgSslMode::Disable),
         // Certificate and name are checked.
         Some(file) => options.ssl_mode(PgSslMode::VerifyFull).ssl_root_cert(file),
@@ -39,6 +38,17 @@ fn state(error: &Error) -> Option<String> {
 
 fn refused(error: &Error, wanted: &str) {
     assert_eq!(state(error).as_deref(), Some(wanted), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_url_is_all_it_needs() {
+    everywhere(async |target| {
+        let pool = PgPool::connect(&target.url()).await.expect("connected");
+        let found: String = sqlx::query_scalar("SELECT current_database()").fetch_one(&pool).await.expect("answered");
+        assert_eq!(found, target.database);
+        pool.close().await;
+    })
+    .await;
 }
 
 #[tokio::test]

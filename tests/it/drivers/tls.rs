@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use ogelnates::router::protocol::scram::end_point;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
@@ -23,15 +23,19 @@ impl Tls {
         roots.add(CertificateDer::from_pem_file(file).expect("read")).expect("trusted");
         Tls(Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()).into())
     }
+
+    pub fn handshake(&self, domain: &str) -> Result<Handshake, InvalidDnsNameError> {
+        Ok(Handshake(self.0.clone(), ServerName::try_from(domain.to_owned())?))
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> MakeTlsConnect<S> for Tls {
     type Stream = Inside<S>;
     type TlsConnect = Handshake;
-    type Error = rustls::pki_types::InvalidDnsNameError;
+    type Error = InvalidDnsNameError;
 
     fn make_tls_connect(&mut self, domain: &str) -> Result<Handshake, Self::Error> {
-        Ok(Handshake(self.0.clone(), ServerName::try_from(domain.to_owned())?))
+        self.handshake(domain)
     }
 }
 

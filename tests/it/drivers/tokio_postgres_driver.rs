@@ -19,7 +19,7 @@ use super::{CLIENTS, ROUNDS, SERVER_CONNECTIONS, Target, everywhere, sleeping};
 use crate::support::{PATIENCE, server};
 
 /// Ends with the client.
-struct Session {
+pub struct Session {
     client: Client,
     notes: mpsc::Receiver<String>,
     _connection: JoinSet<()>,
@@ -34,7 +34,7 @@ impl Deref for Session {
 }
 
 impl Session {
-    fn begin<S, T>(client: Client, mut connection: Connection<S, T>) -> Session
+    pub fn begin<S, T>(client: Client, mut connection: Connection<S, T>) -> Session
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -78,6 +78,17 @@ async fn connect(target: &Target) -> Session {
 
 fn refused(error: &Error, state: &SqlState) {
     assert_eq!(error.code(), Some(state), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_url_is_all_it_needs() {
+    everywhere(async |target| {
+        let (client, connection) = tokio_postgres::connect(&target.url(), NoTls).await.expect("connected");
+        let session = Session::begin(client, connection);
+        let row = session.query_one("SELECT current_database()::text", &[]).await.expect("answered");
+        assert_eq!(row.get::<_, &str>(0), target.database);
+    })
+    .await;
 }
 
 #[tokio::test]
