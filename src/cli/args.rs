@@ -67,6 +67,8 @@ pub enum Command {
     Lease(super::lease::LeaseArgs),
     /// List and show tenants, and connect as one
     Tenant(super::tenant::TenantArgs),
+    /// Make, list and revoke API keys of tenants
+    Key(super::key::KeyArgs),
     /// Serve clients: one address for all tenants, each led to its database
     Router(super::router::RouterArgs),
     /// Write the manifests of a first fleet

@@ -57,6 +57,9 @@ codes! {
     FormerName = 3018, "a former name",
         "A tenant had that name and was renamed (`metadata.renamedFrom`). Ask for it by the name that it has now; its events \
          from before the rename stay under the former one.";
+    NoKeyMade = 3019, "an API key that was not made",
+        "The tenant has a key of that name in use, or 100,000 keys are in use in all; nothing was changed. Choose another \
+         name, or revoke a key: `o7s key list` shows them.";
 }
 
 /// The codes of one kind, with a heading for people.

@@ -96,6 +96,11 @@ pub fn parts() -> Parts {
     }
 }
 
+/// A secret under a name that a manifest gives; empty counts as not set.
+pub fn secret(name: &str) -> Option<Secret> {
+    var(name).map(Secret::new)
+}
+
 pub fn from_environment() -> Result<Config, Error> {
     parts().complete()
 }

@@ -14,6 +14,7 @@ mod explain;
 mod export;
 mod github;
 mod init;
+mod key;
 mod lease;
 mod leased;
 pub mod load;
@@ -115,6 +116,7 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Router(args) => asynchronous(router::run(args)),
         Command::Rotate(args) => rotate::run(&args),
         Command::Doctor(args) => asynchronous(doctor::run(args)),
+        Command::Key(args) => asynchronous(key::run(args)),
         Command::Lease(args) => asynchronous(lease::run(args)),
         Command::Tenant(args) => asynchronous(tenant::run(args)),
         Command::Events(args) => asynchronous(events::run(args)),

@@ -73,6 +73,8 @@ pub enum Failure {
     FormerName { object: String, to: TenantId },
     #[error("the lease of epoch {epoch} changed hands meanwhile")]
     ChangedHands { epoch: u64 },
+    #[error("{object} {problem}")]
+    NoKeyMade { object: String, problem: String },
     #[error("nothing was written: {reason}")]
     NotRotated { reason: String },
     #[error("psql cannot be started: {source}")]
@@ -164,6 +166,7 @@ impl Failure {
             Failure::NotMade { .. } => Code::NotMade.into(),
             Failure::FormerName { .. } => Code::FormerName.into(),
             Failure::ChangedHands { .. } => Code::ChangedHands.into(),
+            Failure::NoKeyMade { .. } => Code::NoKeyMade.into(),
             Failure::NotRotated { .. } => Code::NotRotated.into(),
             Failure::Psql { .. } => Code::Psql.into(),
             Failure::Io(_) => Code::Io.into(),
@@ -196,6 +199,7 @@ impl Failure {
             Failure::NotRotated { .. } => {
                 "set spec.credentials.generation in the manifest by hand; it only grows".into()
             }
+            Failure::NoKeyMade { .. } => "choose another name, or revoke a key: o7s key list shows them".into(),
             Failure::ChangedHands { .. } => "look again: o7s lease show".into(),
             Failure::Psql { .. } => {
                 "install Postgres' client (package postgresql-client), or give another client o7s tenant url".into()
@@ -229,6 +233,7 @@ impl Failure {
             Failure::OtherFleet { .. }
             | Failure::Exists { .. }
             | Failure::ChangedHands { .. }
+            | Failure::NoKeyMade { .. }
             | Failure::NotRotated { .. } => 4,
             Failure::Refused(_) | Failure::OwnedByOther { .. } => 4,
             Failure::Undone(_) => 3,

@@ -16,6 +16,7 @@ use super::signals::Signals;
 use crate::router::follow::{self, FollowConfig, Reach, Standing};
 use crate::router::http::{self, Condition, HttpState, Reports, serve_http};
 use crate::router::identify::Rules;
+use crate::router::login::Tokens;
 use crate::router::look_up::derived_administrators;
 use crate::router::serve::{self, Config, Running, Sources, start};
 use crate::router::table::Table;
@@ -113,6 +114,7 @@ async fn by_database(args: &RouterArgs, signals: &Signals) -> Result<u8, Failure
         cache: args.cache.clone(),
         address: args.peer_address,
         workers: config.workers,
+        environment: Box::new(super::config::secret),
     };
     let begun = follow::begin(follow, keys.clone()).await.map_err(|error| match error {
         follow::Error::Store(error) => Failure::Store(error),
@@ -124,7 +126,7 @@ async fn by_database(args: &RouterArgs, signals: &Signals) -> Result<u8, Failure
         table: followed.table.clone(),
         rules: followed.rules.clone(),
         keys: Some(keys.clone()),
-        tokens: None,
+        tokens: Some(followed.tokens()),
         administrators: derived_administrators(keys),
         applied: followed.applied(),
         peer: followed.peer(),
@@ -137,7 +139,7 @@ async fn by_database(args: &RouterArgs, signals: &Signals) -> Result<u8, Failure
     let draining = told.clone();
     follower.spawn(stale(followed.standing.clone(), told, stop.clone()));
     if let Some(address) = args.http {
-        let state = http_state(&running, table, rules, condition, replica);
+        let state = http_state(&running, (table, rules), Some(followed.tokens()), condition, replica);
         follower.spawn(serve_http(listen_http(address).await?, state, stop.clone()));
     }
     let until = stop.clone();
@@ -171,14 +173,16 @@ async fn stale(mut standing: watch::Receiver<Standing>, told: watch::Sender<Cond
 }
 
 async fn listen_http(address: SocketAddr) -> Result<TcpListener, Failure> {
-    let listener = TcpListener::bind(address).await;
-    Ok(listener.map_err(|source| Error::from(serve::Error::Listen { address, source }))?)
+    let failed = |source| Error::from(serve::Error::Listen { address, source });
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    super::progress::say(&format!("answering HTTP on {}", listener.local_addr().map_err(failed)?));
+    Ok(listener)
 }
 
 fn http_state(
     running: &Running,
-    table: watch::Receiver<Arc<Table>>,
-    rules: watch::Receiver<Arc<Rules>>,
+    (table, rules): (watch::Receiver<Arc<Table>>, watch::Receiver<Arc<Rules>>),
+    tokens: Option<Arc<dyn Tokens>>,
     condition: watch::Receiver<Condition>,
     replica: u8,
 ) -> Arc<HttpState> {
@@ -187,7 +191,7 @@ fn http_state(
         let team = team.clone();
         Box::pin(async move { http::reports(&team).await })
     });
-    Arc::new(HttpState { table, rules, tokens: None, condition, reports, replica })
+    Arc::new(HttpState { table, rules, tokens, condition, reports, replica })
 }
 
 /// Serves what a file says.
@@ -217,7 +221,7 @@ async fn by_file(args: &RouterArgs, path: &Path, signals: &Signals) -> Result<u8
     let mut follower = JoinSet::new();
     let (told, condition) = watch::channel(Condition::default());
     if let Some(address) = args.http {
-        let state = http_state(&running, known_table, known_rules, condition, 0);
+        let state = http_state(&running, (known_table, known_rules), None, condition, 0);
         follower.spawn(serve_http(listen_http(address).await?, state, signals.token.clone()));
     }
     follower.spawn(routes_file::follow(

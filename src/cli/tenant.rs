@@ -64,7 +64,7 @@ pub fn tenant_name(text: &str) -> Result<TenantId, String> {
     TenantId::parse(text.strip_prefix("tenant/").unwrap_or(text)).map_err(|error| format!("the name {error}"))
 }
 
-fn role_name(text: &str) -> Result<RoleName, String> {
+pub fn role_name(text: &str) -> Result<RoleName, String> {
     RoleName::parse(text).map_err(|error| format!("the name {error}"))
 }
 
@@ -81,16 +81,16 @@ pub async fn run(args: TenantArgs) -> Result<u8, Failure> {
 }
 
 /// The manifests and what the control database says beside them.
-struct World {
+pub(super) struct World {
     desired: Desired,
     sources: Vec<Source>,
-    session: Session,
+    pub session: Session,
     fleet: Option<FleetRow>,
     control: ControlLive,
 }
 
 impl World {
-    async fn open(input: &Input) -> Result<World, Failure> {
+    pub async fn open(input: &Input) -> Result<World, Failure> {
         let (desired, sources) = load_with_sources(&input.files).map_err(Failure::Manifests)?;
         let session = Session::read_only(config::parts(), &desired).await?;
         let (fleet, control) = session.load().await?;
@@ -105,11 +105,11 @@ impl World {
             || control.deletions.contains_key(tenant)
     }
 
-    fn check_known(&self, tenant: &TenantId) -> Result<(), Failure> {
+    pub fn check_known(&self, tenant: &TenantId) -> Result<(), Failure> {
         if self.is_known(tenant) { Ok(()) } else { Err(Failure::unknown(&self.control, &format!("tenant/{tenant}"))) }
     }
 
-    fn route(&self, tenant: &TenantId) -> Result<&Route, Failure> {
+    pub fn route(&self, tenant: &TenantId) -> Result<&Route, Failure> {
         self.check_known(tenant)?;
         // A deleted one has a route still, for whoever asks why; it leads nowhere.
         let route = self.control.routes.get(tenant).filter(|_| !self.control.deletions.contains_key(tenant));

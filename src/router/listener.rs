@@ -39,6 +39,8 @@ const BACKLOG: u32 = 4096;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 /// For a refusal to leave.
 const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
+/// What a refused client may still be sending.
+const LINGER_BYTES_MAX: usize = 512 * 1024;
 /// Connections taken before others of the runtime have a turn.
 const ACCEPTS_A_TURN: usize = 32;
 
@@ -194,11 +196,16 @@ impl Logins {
     }
 }
 
-/// Why the connection ends. A client that does not read it is not waited for.
+/// Why the connection ends. A client that does not read it is not waited for; one that is still sending, as a token that
+/// is too long, hears it too.
 async fn last_words(wire: &mut Wire, report: &Report<'_>) {
-    if timeout(LAST_WORDS_MAX, wire.write(&report.to_bytes())).await.is_ok_and(|written| written.is_ok()) {
-        wire.close();
-    }
+    let said = async {
+        if wire.write(&report.to_bytes()).await.is_ok() {
+            wire.close();
+            wire.linger(LINGER_BYTES_MAX).await;
+        }
+    };
+    let _ = timeout(LAST_WORDS_MAX, said).await;
 }
 
 #[cfg(test)]

@@ -34,16 +34,24 @@ pub struct Issuer {
 #[derive(Debug)]
 enum Keys {
     Shared(KeySet),
-    Published(Jwks),
+    Published(Arc<Jwks>),
     /// The shared secret is not there or not good; why was logged.
     Missing,
 }
 
 impl Issuer {
-    /// Logs what is missing: a router goes on without it.
-    pub fn new(jwt: Jwt, environment: &Environment) -> Issuer {
+    /// Logs what is missing: a router goes on without it. Keys that were fetched for `former` from the same address are
+    /// kept, so that a changed audience needs no fetch.
+    pub fn new(jwt: Jwt, environment: &Environment, former: Option<&Issuer>) -> Issuer {
+        let fetched = match former {
+            Some(Issuer { jwt: old, keys: Keys::Published(jwks) }) if old.keys == jwt.keys => Some(Arc::clone(jwks)),
+            _ => None,
+        };
         let keys = match &jwt.keys {
-            JwtKeys::Jwks(url) => Jwks::new(url).map(Keys::Published).map_err(|error| error.to_string()),
+            JwtKeys::Jwks(url) => match fetched {
+                Some(jwks) => Ok(Keys::Published(jwks)),
+                None => Jwks::new(url).map(|jwks| Keys::Published(Arc::new(jwks))).map_err(|error| error.to_string()),
+            },
             JwtKeys::SecretFrom(name) => match environment(name) {
                 Some(secret) => KeySet::shared(&secret).map(Keys::Shared).map_err(|error| format!("{name}: {error}")),
                 None => Err(format!("the environment has no {name}")),

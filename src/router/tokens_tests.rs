@@ -74,7 +74,7 @@ impl KeyServer {
 
     fn issuer(&self) -> Issuer {
         let jwt = Jwt { keys: JwtKeys::Jwks(self.url.clone()), ..settings() };
-        Issuer::new(jwt, &(Box::new(|_: &str| None) as Environment))
+        Issuer::new(jwt, &(Box::new(|_: &str| None) as Environment), None)
     }
 
     fn asked(&self) -> u32 {
@@ -125,7 +125,7 @@ async fn without_keys_it_cannot_be_told_and_a_huge_answer_is_none() {
     let server = KeyServer::start(Some(format!("{{\"keys\":[{}", " ".repeat(300 * 1024)))).await;
     let far = checker(&[Identify::Jwt], Some(server.issuer()), ApiKeys::new());
     let none = checker(&[Identify::Jwt], None, ApiKeys::new());
-    let unset = Issuer::new(settings(), &(Box::new(|_: &str| None) as Environment));
+    let unset = Issuer::new(settings(), &(Box::new(|_: &str| None) as Environment), None);
     let unset = checker(&[Identify::Jwt], Some(unset), ApiKeys::new());
     for checker in [far, none, unset] {
         let code = ask(&checker, "a.b.c").await.map_err(|report| report.code);
@@ -136,7 +136,7 @@ async fn without_keys_it_cannot_be_told_and_a_huge_answer_is_none() {
 #[tokio::test]
 async fn each_kind_is_taken_only_where_the_manifest_lists_it() {
     let secret = |name: &str| (name == "JWT_SECRET").then(|| Secret::new("a shared secret of more than 32 bytes"));
-    let issuer = || Some(Issuer::new(settings(), &(Box::new(secret) as Environment)));
+    let issuer = || Some(Issuer::new(settings(), &(Box::new(secret) as Environment), None));
     let jwt = Signer::shared().sign(&json!({ "alg": "HS256" }), &claims());
     let id = Uuid::from_u128(7);
     let (text, hash) = ApiKey::make(id, &[7; 32]);

@@ -85,7 +85,7 @@ impl Wire {
         Ok(end_point)
     }
 
-    /// Says goodbye. What the client still sends is read once, so that the kernel does not cut our last words off.
+    /// Says goodbye. What the client has sent since is read once, as in [`Wire::linger`].
     pub fn close(&mut self) {
         let mut socket = &*SockRef::from(&self.stream);
         if let Some(tls) = &mut self.tls {
@@ -94,6 +94,18 @@ impl Wire {
         }
         let _ = socket.shutdown(Shutdown::Write);
         let _ = socket.read(&mut [0; READ_BYTES]);
+    }
+
+    /// Passes over what the client still sends, until it closes: a socket that is closed with bytes unread cuts our last
+    /// words off.
+    pub async fn linger(&mut self, bytes_max: usize) {
+        let mut passed = 0;
+        while passed < bytes_max {
+            match reads(&self.stream, |mut socket| socket.read(&mut [0; 4096])).await {
+                Ok(0) | Err(_) => return,
+                Ok(bytes) => passed += bytes,
+            }
+        }
     }
 
     /// The socket, unknown to the runtime again, and its TLS.

@@ -16,7 +16,7 @@ use super::error::Error;
 use super::load::{FleetRow, VERSION, is_undefined};
 use super::migrate::SCHEMA_VERSION;
 use super::routes::{DELTAS_KEPT, ROUTES_CHANNEL, route_json};
-use crate::tenancy::{Route, Secret, TenantId};
+use crate::tenancy::{ApiKey, Route, Secret, TenantId};
 
 /// Reading 10,000 routes takes a fifth of a second.
 const WHOLE_MAX: Duration = Duration::from_secs(30);
@@ -46,7 +46,9 @@ const READ: &str = concat!(
     " UNION ALL SELECT 'removed', to_json(tenant)::text FROM o7s.removed_routes WHERE version > $1
     UNION ALL SELECT 'route', json_build_object('version', version, 'patienceMs', patience_ms, 'route', ",
     route_json!(),
-    ")::text FROM o7s.routes WHERE version > $1"
+    ")::text FROM o7s.routes WHERE version > $1
+    UNION ALL SELECT 'key', json_build_object('id', id, 'tenant', tenant, 'role', role, 'hash', encode(hash, 'hex'),
+        'revoked', revoked_at IS NOT NULL)::text FROM o7s.api_keys WHERE version > $1 AND ($1 >= 0 OR revoked_at IS NULL)"
 );
 
 /// A row of `o7s.routes`.
@@ -68,6 +70,14 @@ pub struct RouterRow {
     pub version: u64,
 }
 
+/// An API key, or that it is none any more.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ApiKeyRow {
+    #[serde(flatten)]
+    pub key: ApiKey,
+    pub revoked: bool,
+}
+
 /// A router that was seen within its time.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Replica {
@@ -81,12 +91,13 @@ pub struct Replica {
 pub struct Changes {
     /// The version that this leads to.
     pub version: u64,
-    /// `routes` are all there are, and others are gone.
+    /// `routes` and `keys` are all there are, and others are gone.
     pub whole: bool,
     /// Absent while a lost control database is being rebuilt: then nothing may be concluded from what is missing.
     pub fleet: Option<FleetRow>,
     pub routes: Vec<RouteRow>,
     pub removed: Vec<TenantId>,
+    pub keys: Vec<ApiKeyRow>,
     /// All of them, by name.
     pub routers: Vec<RouterRow>,
     /// All of them.
@@ -209,6 +220,7 @@ impl Follower {
 fn take(changes: &mut Changes, kind: &str, body: &str) -> Result<(), serde_json::Error> {
     match kind {
         "route" => changes.routes.push(serde_json::from_str(body)?),
+        "key" => changes.keys.push(serde_json::from_str(body)?),
         "removed" => changes.removed.push(serde_json::from_str(body)?),
         "router" => changes.routers.push(serde_json::from_str(body)?),
         "replica" => changes.replicas.push(serde_json::from_str(body)?),

@@ -9,7 +9,7 @@ use super::connect::{Store, open};
 use super::error::Error;
 
 /// The newest schema version this program knows: that of the last migration.
-pub const SCHEMA_VERSION: u32 = 3;
+pub const SCHEMA_VERSION: u32 = 6;
 
 fn migrator() -> Migrator {
     let control = include_str!("../../migrations/0001_control.sql").into_sql_str();
@@ -18,7 +18,9 @@ fn migrator() -> Migrator {
     let second = Migration::new(2, Cow::Borrowed("renames"), MigrationType::Simple, renames, false);
     let routers = include_str!("../../migrations/0003_routers.sql").into_sql_str();
     let third = Migration::new(3, Cow::Borrowed("routers"), MigrationType::Simple, routers, false);
-    let mut migrator = Migrator::with_migrations(vec![first, second, third]);
+    let keys = include_str!("../../migrations/0006_api_keys.sql").into_sql_str();
+    let sixth = Migration::new(6, Cow::Borrowed("api keys"), MigrationType::Simple, keys, false);
+    let mut migrator = Migrator::with_migrations(vec![first, second, third, sixth]);
     // Ours lives beside what it describes, so that a service may keep a table of its own under sqlx's name.
     migrator.create_schema("o7s");
     migrator.dangerous_set_table_name("o7s.migrations");

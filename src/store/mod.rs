@@ -1,8 +1,10 @@
 //! The control database: placements, instances, the routing table, status, events, and the lease that says who may
 //! write them. All its SQL is here, and no SQL leaves. Never talks to Railway or to a tenant's database.
-//! Read: connect, migrate, load, lease, holder, then what is written under a lease: remember, routes, pauses, record;
+//! Read: connect, migrate, load, lease, holder, then what is written under a lease: remember, routes, pauses, api_keys,
+//! record;
 //! what routers do: follow, replicas; server.
 
+mod api_keys;
 mod code;
 mod connect;
 mod error;
@@ -18,10 +20,11 @@ mod replicas;
 mod routes;
 mod server;
 
+pub use api_keys::{API_KEYS_MAX, ApiKeyInfo, Created};
 pub use code::Code;
 pub use connect::Store;
 pub use error::Error;
-pub use follow::{Changes, Follower, Replica, RouteRow, RouterRow};
+pub use follow::{ApiKeyRow, Changes, Follower, Replica, RouteRow, RouterRow};
 pub use holder::{Holder, HolderSession};
 pub use lease::Lease;
 pub use load::FleetRow;

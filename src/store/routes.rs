@@ -94,9 +94,15 @@ const PUBLISH: &str = fenced!(
     settled AS (UPDATE o7s.renames SET done_at = now() FROM renamed WHERE renames.former = renamed.former),
     old_renames AS (DELETE FROM o7s.renames USING renamed WHERE done_at < now() - interval '90 days'),
     old_conditions AS (DELETE FROM o7s.conditions USING renamed WHERE kind = 'tenant' AND name = renamed.former),
+    -- A tenant's keys go with its name, and end with it.
+    moved_keys AS (UPDATE o7s.api_keys SET tenant = own, version = next.version FROM renamed, next
+        WHERE tenant = former AND revoked_at IS NULL RETURNING id),
+    ended_keys AS (UPDATE o7s.api_keys SET revoked_at = now(), version = next.version FROM next
+        WHERE tenant = ANY($3) AND tenant NOT IN (SELECT former FROM renamed) AND revoked_at IS NULL RETURNING id),
     grown AS (
         UPDATE o7s.routing SET version = next.version, changed_at = now() FROM next
-        WHERE EXISTS (SELECT FROM upserted) OR EXISTS (SELECT FROM removed) RETURNING routing.version)
+        WHERE EXISTS (SELECT FROM upserted) OR EXISTS (SELECT FROM removed) OR EXISTS (SELECT FROM moved_keys)
+            OR EXISTS (SELECT FROM ended_keys) RETURNING routing.version)
     SELECT (SELECT count(*) FROM fence), grown.version,
         CASE WHEN grown.version IS NOT NULL THEN pg_notify('o7s_routes', grown.version::text)::text END
     FROM (SELECT) AS always LEFT JOIN grown ON true"
@@ -129,7 +135,8 @@ impl Lease {
     /// then no row is written, no version is used up and nobody is notified. Each tenant at most once, and not in both
     /// lists.
     ///
-    /// With each of `renames` (former name, own name, whose route is in `upserts`) the place moves as well.
+    /// With each of `renames` (former name, own name, whose route is in `upserts`) place and API keys move as well; the
+    /// keys of others that are removed are revoked.
     pub async fn publish_routes(
         &mut self,
         upserts: &[Route],

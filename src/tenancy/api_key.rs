@@ -2,7 +2,7 @@
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{SHA256, digest};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
 use super::id::{RoleName, TenantId};
@@ -12,13 +12,13 @@ use super::secret::Secret;
 pub const API_KEY_PREFIX: &str = "o7s_";
 
 /// A key in use, as far as it must be known to recognise it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiKey {
     pub id: Uuid,
     pub tenant: TenantId,
     /// As declared; `None` is the owner.
     pub role: Option<RoleName>,
-    #[serde(deserialize_with = "from_hex")]
+    #[serde(serialize_with = "to_hex", deserialize_with = "from_hex")]
     pub hash: [u8; 32],
 }
 
@@ -46,6 +46,10 @@ fn sha256(text: &str) -> [u8; 32] {
     let mut hash = [0; 32];
     hash.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
     hash
+}
+
+fn to_hex<S: Serializer>(hash: &[u8; 32], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&hex(hash))
 }
 
 fn from_hex<'a, D: Deserializer<'a>>(deserializer: D) -> Result<[u8; 32], D::Error> {
@@ -91,6 +95,7 @@ mod tests {
         let (_, key) = made(7);
         let json = |hash: &str| format!(r#"{{"id":"{}","tenant":"acme","role":null,"hash":"{hash}"}}"#, key.id);
         assert_eq!(serde_json::from_str::<ApiKey>(&json(&hex(&key.hash))).ok(), Some(key.clone()));
+        assert_eq!(serde_json::to_string(&key).expect("JSON"), json(&hex(&key.hash)));
         for bad in ["", "00", &"0x".repeat(32), &"é".repeat(32)] {
             assert!(serde_json::from_str::<ApiKey>(&json(bad)).is_err(), "{bad}");
         }

@@ -55,6 +55,8 @@ mod router_open;
 #[cfg(feature = "local")]
 mod router_process;
 #[cfg(feature = "local")]
+mod router_tokens;
+#[cfg(feature = "local")]
 mod simulation;
 #[cfg(feature = "local")]
 mod store;

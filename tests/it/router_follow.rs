@@ -35,6 +35,7 @@ fn config(database: Secret, cache: Option<&Path>) -> FollowConfig {
         cache: cache.map(Path::to_owned),
         address: "127.0.0.1:7000".parse().ok(),
         workers: 1,
+        environment: Box::new(|_| None),
     }
 }
 

@@ -13,9 +13,11 @@ use serde::{Deserialize, Serialize};
 
 use super::routes::{DefaultPooling, Reach, RouterSpec};
 use crate::router::table::{Entry, Table};
+use crate::router::tokens::ApiKeys;
+use crate::tenancy::ApiKey;
 
 /// Raised with every change of what is written.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Behind the text.
 const MAC_BYTES: usize = 32;
 
@@ -31,6 +33,7 @@ pub struct Snapshot {
     pub pooling: DefaultPooling,
     version: u64,
     entries: Vec<Arc<Entry>>,
+    keys: Vec<ApiKey>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +50,7 @@ pub enum Unusable {
 
 impl Snapshot {
     pub fn new(
-        table: &Table,
+        (table, keys): (&Table, &ApiKeys),
         (spec, pooling): (&RouterSpec, DefaultPooling),
         reach: Reach,
         seen: DateTime<Utc>,
@@ -63,7 +66,12 @@ impl Snapshot {
             pooling,
             version: table.version,
             entries,
+            keys: keys.values().cloned().collect(),
         }
+    }
+
+    pub fn keys(&self) -> ApiKeys {
+        self.keys.iter().map(|key| (key.id, key.clone())).collect()
     }
 
     pub fn table(self) -> Table {

@@ -25,9 +25,11 @@ use self::acks::Acks;
 use self::cache::Snapshot;
 pub use self::routes::{Changed, DefaultPooling, Reach, RouterSpec, apply};
 use super::identify::Rules;
+use super::login::Tokens;
 use super::serve::{Applied, Peer};
 use super::table::{Entry, Table};
-use crate::store::{self, Changes, Follower, Replica};
+use super::tokens::{ApiKeys, Checker, Environment, Issuer};
+use crate::store::{self, ApiKeyRow, Changes, Follower, Replica};
 use crate::tenancy::{Keyring, RouterName, Secret};
 
 /// Of one statement; a connection that does not answer is given up after it.
@@ -52,6 +54,8 @@ pub struct FollowConfig {
     pub address: Option<SocketAddr>,
     /// How many threads say of each route that it is in force.
     pub workers: usize,
+    /// Where the secret is that a Router manifest names.
+    pub environment: Environment,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +84,8 @@ pub struct Followed {
     pub standing: watch::Receiver<Standing>,
     /// For the cancel keys of this replica's clients.
     pub replica: u8,
+    issuer: watch::Receiver<Option<Arc<Issuer>>>,
+    api_keys: watch::Receiver<Arc<ApiKeys>>,
     shared: Arc<Shared>,
 }
 
@@ -92,6 +98,12 @@ impl Followed {
                 shared.said.notify_one();
             }
         })
+    }
+
+    /// Checks JWTs and API keys as the manifest and the control database have it by then.
+    pub fn tokens(&self) -> Arc<dyn Tokens> {
+        let (rules, issuer, api_keys) = (self.rules.clone(), self.issuer.clone(), self.api_keys.clone());
+        Arc::new(Checker { rules, issuer, api_keys, clock: Utc::now })
     }
 
     pub fn peer(&self) -> Peer {
@@ -125,6 +137,8 @@ pub struct Following {
     connection: Option<Follower>,
     table: watch::Sender<Arc<Table>>,
     rules: watch::Sender<Arc<Rules>>,
+    issuer: watch::Sender<Option<Arc<Issuer>>>,
+    api_keys: watch::Sender<Arc<ApiKeys>>,
     standing: watch::Sender<Standing>,
     shared: Arc<Shared>,
     spec: RouterSpec,
@@ -154,6 +168,8 @@ pub async fn begin(config: FollowConfig, keys: Keyring) -> Result<(Followed, Fol
     });
     let (table, tables) = watch::channel(Arc::default());
     let (rule, rules) = watch::channel(Arc::new(RouterSpec::default().rules()));
+    let (issuer, issuers) = watch::channel(None);
+    let (api_key, api_keys) = watch::channel(Arc::default());
     let (standing, standings) = watch::channel(Standing::default());
     let acks = Mutex::new(Acks::new(config.workers, 0));
     let shared = Arc::new(Shared { acks, said: Notify::new(), peers: Mutex::default() });
@@ -169,6 +185,8 @@ pub async fn begin(config: FollowConfig, keys: Keyring) -> Result<(Followed, Fol
         whole_at: now + WHOLE,
         write_at: None,
         rules: rule,
+        issuer,
+        api_keys: api_key,
         config,
         keys,
         boot,
@@ -185,7 +203,8 @@ pub async fn begin(config: FollowConfig, keys: Keyring) -> Result<(Followed, Fol
     }
     *shared.acks() = Acks::new(following.config.workers, following.table.borrow().version);
     shared.said.notify_one();
-    let followed = Followed { table: tables, rules, standing: standings, replica: following.replica, shared };
+    let (table, standing, replica) = (tables, standings, following.replica);
+    let followed = Followed { table, rules, standing, replica, issuer: issuers, api_keys, shared };
     Ok((followed, following))
 }
 
@@ -198,9 +217,10 @@ impl Following {
         }
         if let Some(cached) = cached {
             warn!(since = %cached.seen, "serving the routes on disk, which may be out of date");
-            (self.spec, self.pooling) = (cached.spec.clone(), cached.pooling);
+            self.pooling = cached.pooling;
+            self.obey_spec(cached.spec.clone());
             let seen = Some(cached.seen);
-            self.rules.send_replace(Arc::new(self.spec.rules()));
+            self.api_keys.send_replace(Arc::new(cached.keys()));
             self.table.send_replace(Arc::new(cached.table()));
             self.standing.send_modify(|standing| standing.seen = seen);
         }
@@ -359,6 +379,7 @@ impl Following {
         }
         self.meet(&changes.replicas);
         self.obey(changes);
+        self.learn(changes);
         let old = Arc::clone(&self.table.borrow());
         let (table, changed) = apply(&old, changes, self.pooling, self.config.reach);
         let expected = changed.iter().map(|(tenant, entry)| (tenant, entry.as_ref().map(|entry| entry.version)));
@@ -387,12 +408,41 @@ impl Following {
                     self.pooling = DefaultPooling { pooling: spec.pooling, since: version };
                 }
                 if spec != self.spec {
-                    self.rules.send_replace(Arc::new(spec.rules()));
-                    self.spec = spec;
+                    self.obey_spec(spec);
                 }
             }
             Err(error) => warn!(%error, "the Router manifest is not understood; the last one stays in force"),
         }
+    }
+
+    /// Keys before rules: what is listed in `identify` can be checked.
+    fn obey_spec(&mut self, spec: RouterSpec) {
+        if spec.jwt != self.spec.jwt {
+            let former = self.issuer.borrow().clone();
+            let new = spec.jwt.clone().map(|jwt| Issuer::new(jwt, &self.config.environment, former.as_deref()));
+            self.issuer.send_replace(new.map(Arc::new));
+        }
+        self.rules.send_replace(Arc::new(spec.rules()));
+        self.spec = spec;
+    }
+
+    /// Before the version is acknowledged: whoever revokes a key waits for that.
+    fn learn(&self, changes: &Changes) {
+        if changes.keys.is_empty() && !changes.whole {
+            return;
+        }
+        self.api_keys.send_modify(|keys| {
+            let keys = Arc::make_mut(keys);
+            if changes.whole {
+                keys.clear();
+            }
+            for ApiKeyRow { key, revoked } in &changes.keys {
+                match revoked {
+                    true => drop(keys.remove(&key.id)),
+                    false => drop(keys.insert(key.id, key.clone())),
+                }
+            }
+        });
     }
 
     fn meet(&self, replicas: &[Replica]) {
@@ -415,7 +465,9 @@ impl Following {
         self.write_at = None;
         let Some(path) = self.config.cache.clone() else { return };
         let (key, table) = (self.keys.key_of("routes on disk"), Arc::clone(&self.table.borrow()));
-        let snapshot = Snapshot::new(&table, (&self.spec, self.pooling), self.config.reach, Utc::now(), self.replica);
+        let keys = Arc::clone(&self.api_keys.borrow());
+        let snapshot =
+            Snapshot::new((&table, &keys), (&self.spec, self.pooling), self.config.reach, Utc::now(), self.replica);
         let written = tokio::task::spawn_blocking(move || snapshot.write(&path, &key)).await;
         if let Ok(Err(error)) = written {
             warn!(%error, "the routes cannot be kept on disk");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::manifest::{Identify, Pooling};
+use crate::manifest::{Identify, Jwt, Pooling};
 use crate::router::identify::Rules;
 use crate::router::table::{Encryption, Entry, Login, Roles, State, Table};
 use crate::store::{Changes, RouteRow, RouterRow};
@@ -28,12 +28,14 @@ pub struct RouterSpec {
     pub domain: Option<String>,
     pub pooling: Pooling,
     pub identify: Vec<Identify>,
+    /// Whose tokens are believed.
+    pub jwt: Option<Jwt>,
 }
 
 impl Default for RouterSpec {
     fn default() -> RouterSpec {
         let identify = vec![Identify::Sni, Identify::Options, Identify::User, Identify::Database];
-        RouterSpec { domain: None, pooling: Pooling::Transaction, identify }
+        RouterSpec { domain: None, pooling: Pooling::Transaction, identify, jwt: None }
     }
 }
 
