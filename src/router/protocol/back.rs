@@ -3,10 +3,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::frame::{BadLength, HEAD, INSPECT_MAX, Out, head, put, split_nul};
+use super::fail::Doubts;
+use super::frame::{BadLength, HEAD, INSPECT_MAX, Out, head, split_nul};
 use super::front::{Front, Shared};
+use super::repeat::Repeat;
 pub use super::replies::field;
-use super::replies::{Kind, Local, Owed, is_fatal, is_stale, renamed};
+use super::replies::{Kind, Local, Owed};
 use super::settings::{Settings, Value};
 use super::sql::Effect;
 use super::statements::Statement;
@@ -20,13 +22,15 @@ pub struct Back {
     remaining: usize,
     swallow: bool,
     pub(super) owed: VecDeque<Owed>,
-    /// Names of the Parse messages under way, in order.
-    pub(super) names: VecDeque<Box<[u8]>>,
-    twice: Option<Twice>,
+    pub(super) doubts: Doubts,
+    pub(super) twice: Option<Twice>,
     /// After an error the server ignores everything up to the next Sync.
     pub(super) skipping: bool,
     /// Messages of the extended protocol since the last Sync.
     pub(super) segment: bool,
+    /// The server has been sent some of them.
+    pub(super) sent: bool,
+    pub(super) repeat: Repeat,
     pub(super) in_copy: bool,
     /// A Sync was sent before the COPY had begun: the server has ignored it, unless the COPY was interrupted before that.
     early_sync: bool,
@@ -37,7 +41,7 @@ pub struct Back {
     pub(super) status: u8,
     /// The last command tag was ROLLBACK.
     rolls_back: bool,
-    failed: bool,
+    pub(super) failed: bool,
     prepared: HashMap<u64, Prepared>,
     turn: u64,
     /// To be closed with the next message.
@@ -55,13 +59,15 @@ pub struct Back {
 struct Prepared {
     used: u64,
     name: Box<[u8]>,
+    /// The client's request its Parse belongs to, until that has succeeded.
+    under_way: Option<u64>,
 }
 
 /// A Parse of a name that is taken: the name the client gave, and the one the server will complain of.
 #[derive(Debug)]
-struct Twice {
-    own: Box<[u8]>,
-    servers: Box<[u8]>,
+pub(super) struct Twice {
+    pub own: Box<[u8]>,
+    pub servers: Box<[u8]>,
 }
 
 /// What a step over the server's bytes came upon.
@@ -75,6 +81,8 @@ pub struct Told {
     pub errors: u32,
     /// The server refused to write: it may be a primary no more.
     pub read_only: bool,
+    /// To be sent to the server at once.
+    pub again: Vec<u8>,
 }
 
 /// The server says what it cannot say here. Neither side can be trusted with the other any more.
@@ -95,10 +103,12 @@ impl Back {
             remaining: 0,
             swallow: false,
             owed: VecDeque::new(),
-            names: VecDeque::new(),
+            doubts: Doubts::default(),
             twice: None,
             skipping: false,
             segment: false,
+            sent: false,
+            repeat: Repeat::default(),
             in_copy: false,
             discarding: false,
             early_sync: false,
@@ -127,7 +137,7 @@ impl Back {
 
     /// A ReadyForQuery is among what is owed: the client has ended its request.
     pub fn owes_ready(&self) -> bool {
-        self.owed.iter().any(|owed| matches!(owed.kind, Kind::Query | Kind::Call | Kind::Sync))
+        self.owed.iter().any(|owed| matches!(owed.kind, Kind::Query | Kind::Call | Kind::Sync | Kind::OurSync))
     }
 
     /// The server waits for the data of a COPY.
@@ -151,14 +161,27 @@ impl Back {
             | Kind::ParseTwice
             | Kind::Bind(_)
             | Kind::Describe(_)
+            | Kind::DescribePortal
             | Kind::Execute
-            | Kind::Close => self.segment = true,
+            | Kind::Close => {
+                self.segment = true;
+                self.sent = true;
+            }
             Kind::Local(Local::Parsed | Local::Closed) => self.segment = true,
+            Kind::Sync | Kind::Query | Kind::Call | Kind::Local(_) => self.doubts.next_request(),
             _ => {}
         }
         if !self.skipping || kind == Kind::Sync {
             self.owed.push_back(Owed::plain(kind));
         }
+    }
+
+    /// A Sync is on its way to the server.
+    pub(super) fn synced(&mut self) {
+        self.owe(Kind::Sync);
+        self.skipping = false;
+        self.segment = false;
+        self.sent = false;
     }
 
     pub(super) fn owed_with(&mut self, kind: Kind, effects: Vec<Effect>) {
@@ -169,13 +192,6 @@ impl Back {
         {
             self.discarding |= effects.contains(&Effect::DiscardAll);
             last.effects = effects.into();
-        }
-    }
-
-    pub(super) fn owe_named(&mut self, kind: Kind, name: &[u8]) {
-        self.owe(kind);
-        if !self.skipping {
-            self.names.push_back(name.into());
         }
     }
 
@@ -198,8 +214,28 @@ impl Back {
         {
             self.evicted.push(oldest.name);
         }
-        self.prepared.insert(statement.id, Prepared { used, name: statement.name.clone() });
+        let (name, under_way) = (statement.name.clone(), Some(self.doubts.request()));
+        self.prepared.insert(statement.id, Prepared { used, name, under_way });
+        // The Parse that is sent now must not be sent again: its name would be taken.
+        self.repeat.end();
         true
+    }
+
+    pub(super) fn unprepare(&mut self, id: u64) {
+        self.prepared.remove(&id);
+    }
+
+    pub(super) fn statement_in_doubt(&self, id: u64) -> bool {
+        let under_way = self.prepared.get(&id).and_then(|prepared| prepared.under_way);
+        under_way.is_some_and(|request| request != self.doubts.request())
+    }
+
+    /// ParseComplete.
+    fn parsed(&mut self, id: u64) {
+        self.pop();
+        if let Some(prepared) = self.prepared.get_mut(&id) {
+            prepared.under_way = None;
+        }
     }
 
     /// The client is gone in the middle: what it has set may stay or be rolled back.
@@ -217,7 +253,7 @@ impl Back {
         self.settings = Some(none);
     }
 
-    fn head_kind(&self) -> Option<Kind> {
+    pub(super) fn head_kind(&self) -> Option<Kind> {
         self.owed.front().map(|owed| owed.kind)
     }
 
@@ -230,7 +266,9 @@ impl Back {
         while let Some(Kind::Local(local)) = self.head_kind() {
             self.pop();
             if local == Local::Parsed {
-                self.names.pop_front();
+                self.doubts.begun.pop_front();
+            } else if local.takes_away() {
+                self.doubts.gone.pop_front();
             }
             let status = self.status;
             out.make(|out| local.put(out, status));
@@ -251,29 +289,6 @@ impl Back {
             self.give_locals(out);
         }
         self.flush_wanted = false;
-    }
-
-    /// The server ignores what was sent after the failed message, up to the next Sync.
-    fn skip(&mut self, front: &mut Option<&mut Front>) {
-        while let Some(kind) = self.head_kind() {
-            match kind {
-                Kind::Sync => return,
-                Kind::ParseNamed(_) | Kind::Local(Local::Parsed) => {
-                    if let Kind::ParseNamed(id) = kind {
-                        self.prepared.remove(&id);
-                    }
-                    if let (Some(name), Some(front)) = (self.names.pop_front(), front.as_deref_mut()) {
-                        // Its Parse failed, or was skipped.
-                        front.forget(&name);
-                    }
-                }
-                Kind::OurParse(id) => drop(self.prepared.remove(&id)),
-                Kind::Parse => self.unnamed = None,
-                _ => {}
-            }
-            self.pop();
-        }
-        self.skipping = true;
     }
 
     /// What goes to the client (none: it is gone, and all is swallowed), and what was learned from it.
@@ -302,7 +317,7 @@ impl Back {
                 self.give_locals(out);
             }
             let Some(head) = head(&input[at..])? else { break };
-            let ours = matches!(self.head_kind(), Some(Kind::OurQuery | Kind::OurParse(_) | Kind::OurClose));
+            let ours = self.head_kind().is_some_and(Kind::is_ours);
             let mut keep = front.is_some() && !ours;
             match head.tag {
                 // By far the most: rows, and the data of a COPY.
@@ -310,6 +325,11 @@ impl Back {
                 b'C' | b'E' | b'S' | b'Z' | b'N' if head.total <= INSPECT_MAX => {
                     let Some(body) = input.get(at + HEAD..at + head.total) else { break };
                     keep = self.read(head.tag, body, keep, &mut front, shared, &mut told, out)?;
+                }
+                // Should an error follow, it counts for nothing, and may not come at all.
+                b't' if head.total <= INSPECT_MAX && matches!(self.head_kind(), Some(Kind::Describe(1..))) => {
+                    let Some(&next) = input.get(at + head.total) else { break };
+                    keep &= next != b'E';
                 }
                 tag => keep = self.count(tag, keep)?,
             }
@@ -374,14 +394,11 @@ impl Back {
                 Effect::Reset { .. } => tag == b"RESET\0" || tag == b"SET\0",
                 Effect::ResetAll => tag == b"RESET\0",
                 Effect::DiscardAll => tag == b"DISCARD ALL\0",
+                Effect::DeallocateAll => tag == b"DEALLOCATE ALL\0",
                 _ => false,
             };
-            effects.retain(|effect| {
-                !matches!(
-                    effect,
-                    Effect::Pin(_) | Effect::Sequences | Effect::Deallocate { .. } | Effect::DeallocateAll
-                )
-            });
+            effects
+                .retain(|effect| !matches!(effect, Effect::Pin(_) | Effect::Sequences | Effect::Deallocate { .. }));
             effects.front().is_some_and(answers).then(|| effects.pop_front()).flatten()
         };
         match (due, front) {
@@ -397,7 +414,7 @@ impl Back {
 
     fn apply(&mut self, effect: Effect, front: &mut Front, shared: &mut Shared) {
         let none = shared.shelf.none();
-        if front.before.is_none() && !matches!(effect, Effect::SetLocal) {
+        if front.before.is_none() && !matches!(effect, Effect::SetLocal | Effect::DeallocateAll) {
             front.before = Some(front.settings.clone());
         }
         let mut servers = |shelf: &mut super::settings::Shelf, name: &str, value: Option<Value>| {
@@ -419,6 +436,10 @@ impl Back {
                 self.settings = Some(none);
                 front.settings = front.startup.clone();
             }
+            Effect::DeallocateAll => {
+                self.prepared.clear();
+                front.forget_all();
+            }
             Effect::DiscardAll => {
                 self.forget_all(none);
                 front.forget_all();
@@ -429,67 +450,10 @@ impl Back {
         }
     }
 
-    fn error(
-        &mut self,
-        body: &[u8],
-        keep: bool,
-        front: &mut Option<&mut Front>,
-        shared: &mut Shared,
-        told: &mut Told,
-        out: &mut Out,
-    ) -> bool {
-        self.failed = true;
-        told.errors += 1;
-        told.read_only |= field(body, b'C') == Some(b"25006");
-        let Some(kind) = self.head_kind() else {
-            // Out of turn: the connection ends, as by `pg_terminate_backend`.
-            told.fatal = Some(body.to_vec());
-            return false;
-        };
-        if is_fatal(body) {
-            told.fatal = Some(body.to_vec());
-            return keep;
-        }
-        match kind {
-            Kind::OurQuery => {
-                told.ours_failed = Some(body.to_vec());
-                false
-            }
-            Kind::Query | Kind::Call | Kind::Sync => keep,
-            Kind::OurParse(_) | Kind::OurClose => {
-                // The client's own next message is what fails for it.
-                self.skip(front);
-                front.is_some()
-            }
-            Kind::ParseTwice => {
-                let renamed = self.twice.take().map(|twice| renamed(body, &twice.servers, &twice.own));
-                self.skip(front);
-                match renamed {
-                    Some(body) if keep => {
-                        out.make(|out| put(out, b'E', |out| out.extend_from_slice(&body)));
-                        false
-                    }
-                    _ => keep,
-                }
-            }
-            _ => {
-                if let (Kind::Bind(id) | Kind::Describe(id), Some(front)) = (kind, front.as_deref())
-                    && is_stale(body)
-                    && let Some(rare) = &front.rare
-                    && let Some(statement) = rare.names.values().find(|statement| statement.id == id)
-                {
-                    // The client will prepare its text anew, as it would without a router, and must not get this one again.
-                    shared.book.retire(statement);
-                }
-                self.skip(front);
-                keep
-            }
-        }
-    }
-
     /// ReadyForQuery.
     fn ready(&mut self, body: &[u8], keep: bool, front: Option<&mut Front>) -> Result<bool, Desync> {
-        let (Some(Kind::Query | Kind::Call | Kind::Sync | Kind::OurQuery), &[status]) = (self.head_kind(), body)
+        let (Some(Kind::Query | Kind::Call | Kind::Sync | Kind::OurQuery | Kind::OurSync), &[status]) =
+            (self.head_kind(), body)
         else {
             return Err(Desync::Unexpected('Z'));
         };
@@ -524,14 +488,23 @@ impl Back {
     fn count(&mut self, tag: u8, keep: bool) -> Result<bool, Desync> {
         let unexpected = Err(Desync::Unexpected(char::from(tag)));
         match (tag, self.head_kind()) {
-            (b'1', Some(Kind::Parse | Kind::OurParse(_))) => drop(self.pop()),
-            (b'1', Some(Kind::ParseNamed(_))) => {
-                self.names.pop_front();
+            // Of a name that was taken: the server had lost it, and nobody knew.
+            (b'1', Some(Kind::Parse | Kind::ParseTwice)) => drop(self.pop()),
+            (b'1', Some(Kind::OurParse(id))) => self.parsed(id),
+            (b'1', Some(Kind::ParseNamed(id))) => {
+                self.doubts.begun.pop_front();
+                self.parsed(id);
+            }
+            (b'2', Some(Kind::Bind(_))) => {
+                self.repeat.end();
                 self.pop();
             }
-            (b'2', Some(Kind::Bind(_))) => drop(self.pop()),
             (b'3', Some(Kind::Close | Kind::OurClose)) => drop(self.pop()),
-            (b'T' | b'n', Some(Kind::Describe(_))) => drop(self.pop()),
+            (b'T' | b'n', Some(Kind::Describe(_))) => {
+                self.repeat.end();
+                self.pop();
+            }
+            (b'T' | b'n', Some(Kind::DescribePortal)) => drop(self.pop()),
             (b'I' | b's', Some(Kind::Execute)) => drop(self.pop()),
             (b'T' | b'I', Some(Kind::Query | Kind::OurQuery)) | (b't', Some(Kind::Describe(_))) => {}
             (b'V', Some(Kind::Call)) => {}

@@ -71,6 +71,10 @@ impl Out {
         self.pieces.is_empty()
     }
 
+    pub fn bytes(&self) -> usize {
+        self.pieces.iter().map(|(Piece::Input(range) | Piece::Made(range))| range.len()).sum()
+    }
+
     /// Passes on `range` of the input.
     pub fn pass(&mut self, range: Range<usize>) {
         if range.is_empty() {

@@ -1,21 +1,18 @@
 //! The client's side of a session, as long as it has a server connection and between two of them: which of its messages
 //! go on as they are, which are rewritten, which the router answers itself.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::back::Back;
 use super::frame::{HEAD, INSPECT_MAX, Out, head, put, split_nul};
 pub use super::message::Broken;
 use super::message::{Message, Passed, kind_and_name, length};
+use super::names::{Rare, Unnamed, estranged};
 use super::replies::{Kind, Local};
 use super::settings::{Settings, Shelf};
 use super::sql::{self, Effect};
 use super::statements::{Book, Statement};
 
-/// Names a client may hold, and the bytes of their texts.
-const NAMES_MAX: usize = 16 * 1024;
-const NAMES_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// An unnamed statement up to this size is kept although it was bound, should it be bound again on another server.
 const UNNAMED_KEPT: usize = 1024;
 /// Replies owed before no more is taken from the client.
@@ -50,23 +47,6 @@ pub struct Front {
     pub(super) rare: Option<Box<Rare>>,
 }
 
-#[derive(Debug, Default)]
-pub(super) struct Rare {
-    pub names: HashMap<Box<[u8]>, Arc<Statement>>,
-    bytes: usize,
-    unnamed: Option<Unnamed>,
-    /// Open portals whose statements have an effect.
-    portals: HashMap<Box<[u8]>, Vec<Effect>>,
-}
-
-#[derive(Debug)]
-struct Unnamed {
-    /// Its Parse message.
-    message: Vec<u8>,
-    effects: Vec<Effect>,
-    bound: bool,
-}
-
 /// Why a step over the client's bytes ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stop {
@@ -78,6 +58,23 @@ pub enum Stop {
     Full,
     /// The client says goodbye.
     Terminate,
+}
+
+/// What a name stands for at the server.
+enum Meant {
+    Shared(Arc<Statement>),
+    /// Nothing, and under this name it is nothing for sure.
+    Nothing(Vec<u8>),
+}
+
+impl Meant {
+    /// The statement's id (0 is none) and its name there.
+    fn servers(&self) -> (u64, &[u8]) {
+        match self {
+            Meant::Shared(statement) => (statement.id, &statement.name),
+            Meant::Nothing(name) => (0, name),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -200,7 +197,9 @@ impl Front {
 
     fn close_without_server(&mut self, body: &[u8], to_client: &mut Out) -> Result<bool, Broken> {
         let (kind, name) = kind_and_name(body)?;
-        if kind == b'S' {
+        if kind == b'S' && name.is_empty() {
+            self.forget_unnamed();
+        } else if kind == b'S' {
             self.forget(name);
         }
         // No portal outlives its transaction, so closing one that is not there is all there is to do.
@@ -219,49 +218,12 @@ impl Front {
             [effect] if effects.single => self.answers(effect),
             _ => None,
         };
-        let Some(local) = local else { return Ok(false) };
+        let Some((local, _gone)) = local else { return Ok(false) };
         if local == Local::Discarded {
             self.settings = self.startup.clone();
         }
         to_client.make(|out| local.put(out, b'I'));
         Ok(true)
-    }
-
-    /// The reply to a statement that concerns only names the router keeps, which are gone then.
-    fn answers(&mut self, effect: &Effect) -> Option<Local> {
-        if self.pin.is_some() {
-            return None;
-        }
-        match effect {
-            Effect::Deallocate { name } => self.forget(name).then_some(Local::Deallocated),
-            Effect::DeallocateAll => {
-                self.forget_all();
-                Some(Local::DeallocatedAll)
-            }
-            Effect::DiscardAll => {
-                self.forget_all();
-                Some(Local::Discarded)
-            }
-            _ => None,
-        }
-    }
-
-    pub(super) fn forget(&mut self, name: &[u8]) -> bool {
-        let Some(rare) = &mut self.rare else { return false };
-        if name.is_empty() {
-            return rare.unnamed.take().is_some();
-        }
-        let Some(statement) = rare.names.remove(name) else { return false };
-        rare.bytes -= statement.bytes() + name.len();
-        true
-    }
-
-    pub(super) fn forget_all(&mut self) {
-        if let Some(rare) = &mut self.rare {
-            rare.names.clear();
-            rare.bytes = 0;
-            rare.unnamed = None;
-        }
     }
 
     /// With a server connection: what goes to it, in order. `granted` says that the transaction may begin; without it the
@@ -276,6 +238,7 @@ impl Front {
     ) -> Result<Step, Broken> {
         let mut at = 0;
         let mut queries = 0;
+        let mut kept_from = to_server.bytes();
         let stop = loop {
             if self.remaining > 0 {
                 at = self.pass_rest(at, input, to_server);
@@ -290,7 +253,12 @@ impl Front {
             // What a statement's name means after DISCARD ALL is known when that has succeeded or failed.
             let discarded = back.discarding && back.owes_ready() && !matches!(head.tag, b'X' | b'S' | b'H');
             if back.owed.len() >= OWED_MAX || discarded {
+                back.want_replies(to_server);
                 break Stop::Full;
+            }
+            if matches!(head.tag, b'B' | b'D') && !self.session && back.begins_a_request() {
+                kept_from = to_server.bytes();
+                back.begin_to_keep();
             }
             self.swallow = false;
             let message = Message { at, total: head.total, input };
@@ -304,9 +272,7 @@ impl Front {
                 b'E' => self.execute(back, &message)?,
                 b'S' => {
                     if !back.in_copy {
-                        back.owe(Kind::Sync);
-                        back.skipping = false;
-                        back.segment = false;
+                        back.synced();
                     }
                     Passed::Whole
                 }
@@ -339,6 +305,7 @@ impl Front {
             at += taken;
             self.remaining = head.total - taken;
         };
+        back.keep(to_server, kept_from, input);
         Ok(Step { consumed: at, stop, queries })
     }
 
@@ -358,15 +325,18 @@ impl Front {
         if !after.is_empty() {
             return Err(Broken::Format);
         }
-        if let Some(rare) = &mut self.rare {
-            rare.unnamed = None;
-        }
+        self.forget_unnamed();
         let effects = sql::effects(text);
+        let takes_away = matches!(effects.list.as_slice(), [Effect::Deallocate { .. } | Effect::DeallocateAll]);
+        if takes_away && back.any_in_doubt() {
+            return Ok(Passed::Later);
+        }
         if let ([effect], true, true) = (effects.list.as_slice(), effects.single, back.status != b'E')
             && !matches!(effect, Effect::DiscardAll)
-            && let Some(local) = self.answers(effect)
+            && !back.skipping
+            && let Some((local, gone)) = self.answers(effect)
         {
-            back.owe(Kind::Local(local));
+            back.owe_gone(local, gone);
             self.swallow = true;
             return Ok(Passed::Instead { taken: HEAD });
         }
@@ -431,12 +401,11 @@ impl Front {
         if back.skipping {
             return Ok(Passed::Whole);
         }
-        if back.names.iter().any(|begun| **begun == *name) && back.owes_ready() {
-            // Whether the name is taken is known when the Parse before has succeeded or failed.
+        if self.in_doubt(name, back) {
             return Ok(Passed::Later);
         }
         let rare = self.rare.get_or_insert_default();
-        if let Some(statement) = rare.names.get(name) {
+        if let Some(statement) = rare.get(name) {
             // Postgres shall say that the name is taken, in its own words and with its consequences.
             let statement = statement.clone();
             if back.prepare(&statement) {
@@ -446,7 +415,7 @@ impl Front {
             out.make(|out| statement.put_parse(out));
             back.owe_twice(name, &statement.name);
         } else {
-            if rare.names.len() >= NAMES_MAX || rare.bytes + rest.len() + name.len() > NAMES_BYTES_MAX {
+            if !rare.has_room(name, rest.len()) {
                 return Err(Broken::Statements);
             }
             let Some(statement) = shared.book.intern(self.settings.id, rest) else {
@@ -454,8 +423,7 @@ impl Front {
                 back.owe(Kind::Parse);
                 return Ok(Passed::Whole);
             };
-            rare.bytes += statement.bytes() + name.len();
-            rare.names.insert(name.into(), statement.clone());
+            rare.give((name.into(), statement.clone()));
             if back.prepare(&statement) {
                 out.make(|out| statement.put_parse(out));
                 back.owe_named(Kind::ParseNamed(statement.id), name);
@@ -469,7 +437,7 @@ impl Front {
 
     /// Sees to it that the server connection has the statement behind `name`; answers what it calls it, where that is not
     /// the client's name.
-    fn resolve(&mut self, name: &[u8], back: &mut Back, out: &mut Out) -> Option<Arc<Statement>> {
+    fn resolve(&mut self, name: &[u8], back: &mut Back, out: &mut Out) -> Option<Meant> {
         if self.session || back.skipping {
             return None;
         }
@@ -491,12 +459,14 @@ impl Front {
             }
             return None;
         }
-        let statement = self.rare.as_ref()?.names.get(name)?.clone();
+        let Some(statement) = self.rare.as_ref().and_then(|rare| rare.get(name)).cloned() else {
+            return estranged(name).map(Meant::Nothing);
+        };
         if back.prepare(&statement) {
             out.make(|out| statement.put_parse(out));
             back.owe(Kind::OurParse(statement.id));
         }
-        Some(statement)
+        Some(Meant::Shared(statement))
     }
 
     fn bind(&mut self, back: &mut Back, message: &Message<'_>, out: &mut Out) -> Result<Passed, Broken> {
@@ -505,22 +475,26 @@ impl Front {
             back.owe(Kind::Bind(0));
             return Ok(Passed::Whole);
         }
+        if self.in_doubt(name, back) {
+            return Ok(Passed::Later);
+        }
         self.effects_of(name, portal, back, out);
-        let Some(statement) = self.resolve(name, back, out) else {
+        let Some(meant) = self.resolve(name, back, out) else {
             back.owe(Kind::Bind(0));
             return Ok(Passed::Whole);
         };
+        let (id, servers) = meant.servers();
         let taken = HEAD + portal.len() + 1 + name.len() + 1;
-        let total = message.total - name.len() + statement.name.len();
+        let total = message.total - name.len() + servers.len();
         out.make(|out| {
             out.push(b'B');
             out.extend_from_slice(&length(total));
             out.extend_from_slice(portal);
             out.push(0);
-            out.extend_from_slice(&statement.name);
+            out.extend_from_slice(servers);
             out.push(0);
         });
-        back.owe(Kind::Bind(statement.id));
+        back.owe(Kind::Bind(id));
         Ok(Passed::Instead { taken })
     }
 
@@ -532,7 +506,7 @@ impl Front {
             unnamed.bound = true;
             &unnamed.effects
         } else {
-            let Some(statement) = rare.names.get(name) else { return };
+            let Some(statement) = rare.get(name) else { return };
             &statement.effects
         };
         if effects.is_empty() {
@@ -549,13 +523,23 @@ impl Front {
     fn describe(&mut self, back: &mut Back, message: &Message<'_>, out: &mut Out) -> Result<Passed, Broken> {
         let Some(body) = message.small_body()? else { return Ok(Passed::Short) };
         let (kind, name) = kind_and_name(body)?;
-        let statement = if kind == b'S' { self.resolve(name, back, out) } else { None };
-        back.owe(Kind::Describe(statement.as_ref().map_or(0, |statement| statement.id)));
-        let Some(statement) = statement else { return Ok(Passed::Whole) };
+        if kind != b'S' {
+            back.owe(Kind::DescribePortal);
+            return Ok(Passed::Whole);
+        }
+        if self.in_doubt(name, back) {
+            return Ok(Passed::Later);
+        }
+        let meant = self.resolve(name, back, out);
+        let (id, servers) = meant.as_ref().map_or((0, name), Meant::servers);
+        back.owe(Kind::Describe(id));
+        if meant.is_none() {
+            return Ok(Passed::Whole);
+        }
         out.make(|out| {
             put(out, b'D', |out| {
                 out.push(b'S');
-                out.extend_from_slice(&statement.name);
+                out.extend_from_slice(servers);
                 out.push(0);
             });
         });
@@ -565,12 +549,18 @@ impl Front {
     fn close(&mut self, back: &mut Back, message: &Message<'_>) -> Result<Passed, Broken> {
         let Some(body) = message.small_body()? else { return Ok(Passed::Short) };
         let (kind, name) = kind_and_name(body)?;
-        if kind == b'S' && !name.is_empty() && !self.session && !back.skipping && self.forget(name) {
-            back.owe(Kind::Local(Local::Closed));
-            return Ok(Passed::Instead { taken: message.total });
+        if kind == b'S' && !name.is_empty() && !self.session && !back.skipping {
+            if self.in_doubt(name, back) {
+                return Ok(Passed::Later);
+            }
+            let gone = self.forget(name);
+            if gone.is_some() || estranged(name).is_some() {
+                back.owe_gone(Local::Closed, gone.into_iter().collect());
+                return Ok(Passed::Instead { taken: message.total });
+            }
         }
         if kind == b'S' && name.is_empty() {
-            self.forget(name);
+            self.forget_unnamed();
             back.unnamed = None;
         }
         back.owe(Kind::Close);

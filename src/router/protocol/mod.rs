@@ -1,15 +1,18 @@
 //! The wire protocol, versions 3.0 and 3.2, as values: bytes in, decisions out. No socket, no clock, no randomness.
 //! Read: frame, error, then for logins startup, options, scram, client_login, server_login; for sessions sql, settings, statements,
-//! message, replies, front, back, ours.
+//! message, names, replies, front, back, fail, repeat, ours.
 
 pub mod back;
 pub mod client_login;
 pub mod error;
+mod fail;
 pub mod frame;
 pub mod front;
 mod message;
+mod names;
 pub mod options;
 mod ours;
+mod repeat;
 mod replies;
 pub mod scram;
 pub mod server_login;

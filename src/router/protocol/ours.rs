@@ -1,7 +1,7 @@
 //! What the router itself sends to a server connection, and tells of it.
 
 use super::back::Back;
-use super::frame::put;
+use super::frame::{Out, put};
 use super::replies::Kind;
 
 impl Back {
@@ -30,9 +30,15 @@ impl Back {
     /// Ends the open segment of a client that is gone.
     pub fn put_sync(&mut self, out: &mut Vec<u8>) {
         put(out, b'S', |_| {});
-        self.owe(Kind::Sync);
-        self.skipping = false;
-        self.segment = false;
+        self.synced();
+    }
+
+    /// So much is owed that nothing more is taken: if nobody has asked the server to answer yet, it is asked now.
+    pub(super) fn want_replies(&mut self, out: &mut Out) {
+        if !self.owes_ready() {
+            out.make(|out| put(out, b'H', |_| {}));
+            self.flush_wanted = true;
+        }
     }
 
     /// Ends the COPY of a client that is gone.

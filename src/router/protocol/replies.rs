@@ -17,6 +17,11 @@ pub enum Local {
 }
 
 impl Local {
+    /// It is the answer to what took names away.
+    pub(super) fn takes_away(self) -> bool {
+        matches!(self, Local::Closed | Local::Deallocated | Local::DeallocatedAll)
+    }
+
     pub(super) fn put(self, out: &mut Vec<u8>, status: u8) {
         let tag: &[u8] = match self {
             Local::Parsed => return put(out, b'1', |_| {}),
@@ -44,6 +49,7 @@ pub enum Kind {
     /// Of the shared statement with this id; 0 is none.
     Bind(u64),
     Describe(u64),
+    DescribePortal,
     Execute,
     Close,
     /// The client's CopyDone or CopyFail; owes nothing itself.
@@ -53,6 +59,14 @@ pub enum Kind {
     OurQuery,
     OurParse(u64),
     OurClose,
+    OurSync,
+}
+
+impl Kind {
+    /// Its replies are for nobody but the router.
+    pub(super) fn is_ours(self) -> bool {
+        matches!(self, Kind::OurQuery | Kind::OurParse(_) | Kind::OurClose | Kind::OurSync)
+    }
 }
 
 #[derive(Debug)]

@@ -11,6 +11,9 @@ use super::sql::{self, Effect};
 /// next statement keeps its own name and pins the client to its server connection.
 const BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// How the router's names of statements begin.
+pub const OURS: &[u8] = b"o7s_";
+
 #[derive(Debug)]
 pub struct Statement {
     pub id: u64,
@@ -63,7 +66,7 @@ impl Book {
         let body: Arc<[u8]> = body.into();
         let statement = Arc::new(Statement {
             id: self.next,
-            name: format!("o7s_{:x}", self.next).into_bytes().into(),
+            name: [OURS, format!("{:x}", self.next).as_bytes()].concat().into(),
             settings,
             body: body.clone(),
             effects: sql::effects(text).list,

@@ -276,6 +276,8 @@ impl Worker {
             }
             match step.stop {
                 Stop::Begin if self.begin(key, server) => granted = true,
+                // What was given makes room.
+                Stop::Full if !self.to_client.is_empty() => {}
                 Stop::Terminate => {
                     // What it asked before is done, as Postgres would do it.
                     self.halls.clients[key].ended.get_or_insert(self.now);

@@ -85,6 +85,11 @@ impl Worker {
                 self.client_gone(client);
             }
         }
+        if !told.again.is_empty() {
+            self.to_server.clear();
+            self.to_server.make(|out| out.extend_from_slice(&told.again));
+            self.write_server(key, &[]);
+        }
         if told.read_only {
             self.doubt(key);
         }

@@ -57,6 +57,41 @@ fn rows_59_to_87_pipelines_are_answered_as_postgres_answers_them() {
             "1 3 1 t T 2 D:x C:SELECT 1 Z:I 3 Z:I",
         ),
         (
+            "67_close_skipped",
+            vec![
+                parse("a", "SELECT 1"),
+                sync(),
+                run("SELECT 1/0"),
+                close(b'S', "a"),
+                parse("a", "SELECT 2"),
+                sync(),
+                all("a"),
+                sync(),
+                run("SELECT 1/0"),
+                query("DEALLOCATE a"),
+                sync(),
+                all("a"),
+                sync(),
+            ],
+            "1 Z:I 1 E:22012 Z:I t T 2 D:1 C:SELECT 1 Z:I 1 E:22012 Z:I t T 2 D:1 C:SELECT 1 Z:I",
+        ),
+        (
+            "67_unknown_and_failed_names",
+            vec![
+                parse("a", "SELECT nope"),
+                sync(),
+                all("a"),
+                sync(),
+                bind("", "o7s_1", &[]),
+                sync(),
+                describe(b'S', "o7s_1"),
+                sync(),
+                close(b'S', "o7s_1"),
+                sync(),
+            ],
+            "E:42703 Z:I E:26000 Z:I E:26000 Z:I E:26000 Z:I 3 Z:I",
+        ),
+        (
             "68_used_name",
             vec![parse("a", "SELECT 1"), sync(), parse("a", "SELECT 2"), sync(), all("a"), sync()],
             "1 Z:I E:42P05 Z:I t T 2 D:1 C:SELECT 1 Z:I",
@@ -317,6 +352,36 @@ fn row_71_the_search_path_decides_what_a_text_means() {
 }
 
 #[test]
+fn row_73_a_table_that_has_changed_is_noticed_where_it_must_be() {
+    let world = world();
+    world.direct().ask("CREATE TABLE t AS SELECT 1 AS a");
+    let mut a = world.client();
+    a.tell(&[parse("s", "SELECT * FROM t"), sync()].concat());
+    let described = [bind("", "s", &[]), describe(b'P', ""), execute("", 0), sync()].concat();
+    let undescribed = [bind("", "s", &[]), execute("", 0), sync()].concat();
+    assert_eq!(a.tell(&described), "2 T D:1 C:SELECT 1 Z:I");
+    for (round, text) in ["b int", "c text", "d text"].iter().enumerate() {
+        world.direct().ask(&format!("ALTER TABLE t ADD {text}"));
+        a.send(&described);
+        let heard = a.until_ready(1);
+        assert_eq!(shown(&heard), "2 T D:1 C:SELECT 1 Z:I");
+        let columns = heard[1].1[1];
+        assert_eq!(usize::from(columns), round + 2);
+    }
+    world.direct().ask("ALTER TABLE t DROP b");
+    assert_eq!(a.tell(&[describe(b'S', "s"), sync()].concat()), "t T Z:I");
+    // Who relies on the columns it was told before must hear of it, and in a transaction there is no second try.
+    world.direct().ask("ALTER TABLE t DROP c");
+    assert_eq!(a.tell(&undescribed), "E:0A000 Z:I");
+    a.ask("BEGIN");
+    assert_eq!(a.tell(&described), "E:0A000 Z:E");
+    a.ask("ROLLBACK");
+    let anew = [close(b'S', "s"), parse("s", "SELECT * FROM t"), sync()].concat();
+    assert_eq!(a.tell(&anew), "3 1 Z:I");
+    assert_eq!(a.tell(&undescribed), "2 D:1 C:SELECT 1 Z:I");
+}
+
+#[test]
 fn row_76_more_names_than_a_server_connection_keeps() {
     let world = world();
     let mut a = world.client();
@@ -329,6 +394,15 @@ fn row_76_more_names_than_a_server_connection_keeps() {
     }
     let kept: u32 = a.value("SELECT count(*) FROM pg_prepared_statements").parse().expect("a number");
     assert!(kept <= 520, "{kept}");
+}
+
+#[test]
+fn row_76_a_request_of_very_many_messages_is_answered() {
+    let world = world();
+    let mut a = world.client();
+    let parses: Vec<u8> = (0..9000).flat_map(|n| parse(&format!("s{n}"), "SELECT 1")).collect();
+    a.send(&[parses, sync()].concat());
+    assert_eq!(a.until_ready(1).len(), 9001);
 }
 
 #[test]

@@ -1,0 +1,111 @@
+//! The names a client has given to its statements; servers know others. A name that was taken away comes back should the
+//! server have skipped the message that took it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::back::Back;
+use super::front::Front;
+use super::replies::Local;
+use super::sql::Effect;
+use super::statements::{OURS, Statement};
+
+/// Names a client may hold, and the bytes of their texts.
+const NAMES_MAX: usize = 16 * 1024;
+const NAMES_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+pub(super) type Named = (Box<[u8]>, Arc<Statement>);
+
+#[derive(Debug, Default)]
+pub(super) struct Rare {
+    names: HashMap<Box<[u8]>, Arc<Statement>>,
+    bytes: usize,
+    pub unnamed: Option<Unnamed>,
+    /// Open portals whose statements have an effect.
+    pub portals: HashMap<Box<[u8]>, Vec<Effect>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Unnamed {
+    /// Its Parse message.
+    pub message: Vec<u8>,
+    pub effects: Vec<Effect>,
+    pub bound: bool,
+}
+
+impl Rare {
+    pub fn get(&self, name: &[u8]) -> Option<&Arc<Statement>> {
+        self.names.get(name)
+    }
+
+    /// Whether one more with a text of so many bytes may come.
+    pub fn has_room(&self, name: &[u8], bytes: usize) -> bool {
+        self.names.len() < NAMES_MAX && self.bytes + bytes + name.len() <= NAMES_BYTES_MAX
+    }
+
+    pub fn give(&mut self, (name, statement): Named) {
+        self.bytes += statement.bytes() + name.len();
+        self.names.insert(name, statement);
+    }
+}
+
+impl Front {
+    /// The statement with this id, and what this client calls it.
+    pub(super) fn named(&self, id: u64) -> Option<(&[u8], &Arc<Statement>)> {
+        let names = &self.rare.as_ref()?.names;
+        names.iter().find(|(_, statement)| statement.id == id).map(|(name, statement)| (&**name, statement))
+    }
+
+    pub(super) fn forget(&mut self, name: &[u8]) -> Option<Named> {
+        let rare = self.rare.as_mut()?;
+        let (name, statement) = rare.names.remove_entry(name)?;
+        rare.bytes -= statement.bytes() + name.len();
+        Some((name, statement))
+    }
+
+    pub(super) fn forget_unnamed(&mut self) {
+        if let Some(rare) = &mut self.rare {
+            rare.unnamed = None;
+        }
+    }
+
+    pub(super) fn forget_all(&mut self) -> Vec<Named> {
+        let Some(rare) = &mut self.rare else { return Vec::new() };
+        rare.bytes = 0;
+        rare.unnamed = None;
+        std::mem::take(&mut rare.names).into_iter().collect()
+    }
+
+    /// They were not taken away after all.
+    pub(super) fn restore(&mut self, names: Vec<Named>) {
+        let rare = self.rare.get_or_insert_default();
+        names.into_iter().for_each(|named| rare.give(named));
+    }
+
+    /// The reply to a statement that concerns only names the router keeps, and those that are gone then.
+    pub(super) fn answers(&mut self, effect: &Effect) -> Option<(Local, Vec<Named>)> {
+        if self.pin.is_some() {
+            return None;
+        }
+        match effect {
+            Effect::Deallocate { name } => Some((Local::Deallocated, vec![self.forget(name)?])),
+            Effect::DeallocateAll => Some((Local::DeallocatedAll, self.forget_all())),
+            Effect::DiscardAll => Some((Local::Discarded, self.forget_all())),
+            _ => None,
+        }
+    }
+
+    /// What the name means is known when the server has answered an earlier request.
+    pub(super) fn in_doubt(&self, name: &[u8], back: &Back) -> bool {
+        if self.session || back.skipping || !back.owes() {
+            return false;
+        }
+        let known = self.rare.as_ref().and_then(|rare| rare.get(name));
+        known.is_some_and(|statement| back.statement_in_doubt(statement.id)) || back.name_in_doubt(name)
+    }
+}
+
+/// A name of the client's that no statement of its has, as it may go to a server: another client's has such a name there.
+pub(super) fn estranged(name: &[u8]) -> Option<Vec<u8>> {
+    name.starts_with(OURS).then(|| [OURS, name].concat())
+}
