@@ -1,5 +1,6 @@
 //! Accepts clients, logs them in, and hands them over; bounded in number and in time.
 
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -10,8 +11,10 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -41,6 +44,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
 /// What a refused client may still be sending.
 const LINGER_BYTES_MAX: usize = 512 * 1024;
+/// A client that vanished without a word is noticed within a minute. Bytes it does not acknowledge wait as long as the kernel
+/// sends them again (a quarter of an hour): a shorter TCP_USER_TIMEOUT would also cut off a client that is alive and reads
+/// slowly or pauses.
+const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(30), Duration::from_secs(10), 3);
 /// Connections taken before others of the runtime have a turn.
 const ACCEPTS_A_TURN: usize = 32;
 
@@ -92,12 +99,17 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 /// Accepts from what [`bind`] made until `stop`; logins begun by then have their time, at most [`LOGIN_MAX`] and the delay of
 /// a wrong answer.
 pub async fn serve(listener: TcpListener, doors: Arc<Doors>, stop: CancellationToken) {
+    serve_at_most(LOGINS_MAX, listener, doors, stop).await;
+}
+
+async fn serve_at_most(logins: usize, listener: TcpListener, doors: Arc<Doors>, stop: CancellationToken) {
     let logins = Arc::new(Logins {
         doors,
         begun: Instant::now(),
         ids: AtomicU64::new(1),
         tasks: TaskTracker::new(),
-        room: Arc::new(Semaphore::new(LOGINS_MAX)),
+        room: Arc::new(Semaphore::new(logins)),
+        silent: Mutex::default(),
         waiting: Semaphore::new(WAITING_MAX),
     });
     stop.run_until_cancelled(accept_all(&listener, &logins)).await;
@@ -107,11 +119,12 @@ pub async fn serve(listener: TcpListener, doors: Arc<Doors>, stop: CancellationT
 
 async fn accept_all(listener: &TcpListener, logins: &Arc<Logins>) {
     let (mut failing, mut accepted) = (false, 0);
-    // The semaphore is never closed, so this goes on.
-    while let Ok(room) = Arc::clone(&logins.room).acquire_owned().await {
+    loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 failing = false;
+                // The semaphore is never closed.
+                let Ok(room) = logins.room().await else { return };
                 logins.begin(stream, peer, room).await;
                 accepted += 1;
                 if accepted % ACCEPTS_A_TURN == 0 {
@@ -139,25 +152,52 @@ struct Logins {
     ids: AtomicU64,
     tasks: TaskTracker,
     room: Arc<Semaphore>,
+    /// Clients that have not said yet what they want, the longest connected first; those that wait for it have a task.
+    silent: Mutex<BTreeMap<u64, Option<AbortHandle>>>,
     waiting: Semaphore,
 }
 
 impl Logins {
+    /// For one login more. Where there is none, the client that has said nothing for the longest time makes room: clients
+    /// that keep silent must not keep others out.
+    async fn room(&self) -> Result<OwnedSemaphorePermit, tokio::sync::AcquireError> {
+        if let Ok(room) = Arc::clone(&self.room).try_acquire_owned() {
+            return Ok(room);
+        }
+        let longest = self.silent().pop_first();
+        if let Some((id, Some(task))) = longest {
+            debug!(connection = id, "said nothing, and makes room for another client");
+            task.abort();
+        }
+        Arc::clone(&self.room).acquire_owned().await
+    }
+
+    fn silent(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, Option<AbortHandle>>> {
+        self.silent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A login that needs nothing but what is there already is over when this returns; others get a task of their own.
     async fn begin(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, room: OwnedSemaphorePermit) {
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
+        self.silent().insert(id, None);
         let mut login = Box::pin(Arc::clone(self).login(stream, peer, id, room));
         if poll_fn(|context| Poll::Ready(login.as_mut().poll(context))).await.is_pending() {
-            self.tasks.spawn(login);
+            let task = self.tasks.spawn(login);
+            // It may have spoken by now.
+            if let Some(silent) = self.silent().get_mut(&id) {
+                *silent = Some(task.abort_handle());
+            }
         }
     }
 
     async fn login(self: Arc<Self>, stream: TcpStream, peer: SocketAddr, id: u64, room: OwnedSemaphorePermit) {
-        if let Err(error) = stream.set_nodelay(true) {
+        if let Err(error) = prepare(&stream) {
+            self.silent().remove(&id);
             return debug!(connection = id, %peer, %error, "the client went away");
         }
         let mut login = Login::new(&self.doors, Wire::new(stream), id, peer);
-        let end = timeout(LOGIN_MAX, login.run()).await;
+        let end = timeout(LOGIN_MAX, login.run(|| drop(self.silent().remove(&id)))).await;
+        self.silent().remove(&id);
         match end {
             Ok(End::LoggedIn(session, unsent)) => match login.into_client(*session, unsent) {
                 Ok(client) => (self.doors.on_client)(client),
@@ -194,6 +234,13 @@ impl Logins {
             sleep(delay).await;
         }
     }
+}
+
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let (time, interval, retries) = KEEPALIVE;
+    let keepalive = TcpKeepalive::new().with_time(time).with_interval(interval).with_retries(retries);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)
 }
 
 /// Why the connection ends. A client that does not read it is not waited for; one that is still sending, as a token that

@@ -59,6 +59,10 @@ fn entry(tenant: &str, login: table::Login, state: State) -> (Arc<str>, Arc<Entr
 impl World {
     /// Tenants `open` (trust), `acme` (password `pencil`) and `gone` (the same, suspended).
     fn new(certificates: Vec<PemFiles>) -> World {
+        World::with_room_for(LOGINS_MAX, certificates)
+    }
+
+    fn with_room_for(logins: usize, certificates: Vec<PemFiles>) -> World {
         let password = || table::Login::Password(Secret::new("pencil"));
         let entries: HashMap<_, _> = [
             entry("open", table::Login::Trust, State::Active),
@@ -89,7 +93,7 @@ impl World {
         let listener = bind("127.0.0.1:0".parse().expect("an address")).expect("bound");
         let address = listener.local_addr().expect("bound");
         let mut serving = tokio::task::JoinSet::new();
-        serving.spawn(serve(listener, Arc::new(doors), CancellationToken::new()));
+        serving.spawn(serve_at_most(logins, listener, Arc::new(doors), CancellationToken::new()));
         let serving = AbortOnDropHandle::new(TaskTracker::new().spawn(async move {
             serving.join_next().await;
         }));
@@ -286,6 +290,50 @@ async fn row_08_clients_that_say_nothing_do_not_keep_others_out() {
     assert!(begun.elapsed() < Duration::from_secs(1));
 }
 
+#[tokio::test]
+async fn row_08_where_silent_clients_take_all_room_the_first_of_them_goes() {
+    let mut world = World::with_room_for(3, Vec::new());
+    let mut silent = Vec::new();
+    for _ in 0..3 {
+        let mut stream = world.connect().await;
+        stream.write_all(&[0]).await.expect("sent");
+        silent.push(stream);
+    }
+    // One that has spoken is not silent: its password is waited for.
+    for _ in 0..2 {
+        let mut stream = world.connect().await;
+        stream.write_all(&startup(&[("user", "acme")])).await.expect("sent");
+        assert_eq!(message(&mut stream).await.0, b'R');
+        silent.push(stream);
+    }
+    for gone in &mut silent[..2] {
+        assert_eq!(gone.read(&mut [0]).await.unwrap_or(0), 0, "made room");
+    }
+    let begun = Instant::now();
+    let mut stream = world.connect().await;
+    stream.write_all(&startup(&[("user", "open")])).await.expect("sent");
+    world.client().await;
+    assert!(begun.elapsed() < LOGIN_MAX / 2);
+    assert_eq!(silent[2].read(&mut [0]).await.unwrap_or(0), 0, "made room");
+    for waiting in &silent[3..] {
+        assert!(waiting.try_read(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock));
+    }
+}
+
+#[tokio::test]
+async fn row_116_a_client_is_asked_by_the_kernel_whether_it_is_still_there() {
+    let mut world = World::new(Vec::new());
+    let mut stream = world.connect().await;
+    stream.write_all(&startup(&[("user", "open")])).await.expect("sent");
+    let client = world.client().await;
+    let socket = SockRef::from(&client.stream);
+    let (time, interval, retries) = KEEPALIVE;
+    assert!(socket.keepalive().expect("asked"));
+    assert_eq!(socket.tcp_keepalive_time().expect("asked"), time);
+    assert_eq!(socket.tcp_keepalive_interval().expect("asked"), interval);
+    assert_eq!(socket.tcp_keepalive_retries().expect("asked"), retries);
+}
+
 /// Time stands still but for what the runtime waits for: the deadline comes as soon as nothing else does.
 #[tokio::test(start_paused = true)]
 async fn row_09_whoever_says_nothing_is_closed_at_the_deadline() {
@@ -320,6 +368,7 @@ async fn a_login_that_waits_is_small() {
         ids: AtomicU64::new(1),
         tasks: TaskTracker::new(),
         room: Arc::clone(&room),
+        silent: Mutex::default(),
         waiting: Semaphore::new(1),
     });
     let permit = room.acquire_owned().await.expect("open");

@@ -99,8 +99,12 @@ impl<'a> Login<'a> {
 
     /// Not cancel safe: afterwards the wire can only be closed. What few logins need has room of its own, so that the many that
     /// wait for a packet are small.
-    pub async fn run(&mut self) -> End {
-        let hello = match self.startup().await {
+    ///
+    /// `spoken` is called once the client has said what it wants.
+    pub async fn run(&mut self, spoken: impl FnOnce()) -> End {
+        let said = self.startup().await;
+        spoken();
+        let hello = match said {
             Ok(Said::Hello(hello)) => *hello,
             Ok(Said::Cancel(cancel)) => return End::Cancel(cancel),
             Err(Stop::Refused(report)) => return End::Refused(Box::new(report)),

@@ -1,10 +1,12 @@
 //! One thread, one epoll loop, and all clients, server connections and pools of its instances. Nothing in here waits, and
 //! nothing is shared: other threads send [`Order`]s.
 //!
-//! Read: outside (what it asks of the async side), socket, state (its records), clients, servers, pools, routes, report.
+//! Read: outside (what it asks of the async side), socket, state (its records), clients, servers, pools, pins, routes,
+//! report.
 
 mod clients;
 mod outside;
+mod pins;
 mod pools;
 mod report;
 mod routes;

@@ -279,6 +279,7 @@ impl Worker {
             cancels: 0,
             doubted: false,
             soiled: false,
+            rests_since: self.now,
         };
         // A server that was upgraded tells so: what the next clients are greeted with must be its own words.
         let version = |pairs: &[(String, String)]| pairs.iter().find(|(name, _)| name == "server_version").cloned();
@@ -418,6 +419,9 @@ impl Worker {
             }
         }
         self.want_servers(key);
+        if !paused && !self.halls.pools[key].waiters.is_empty() {
+            self.end_idle_pin(key);
+        }
         while let Some((since, server)) = self.oldest_idle(key) {
             if self.now.duration_since(since) < self.timing.server_idle {
                 break;

@@ -162,6 +162,7 @@ impl Worker {
                 }
                 if record.front.keeps_server() {
                     server.soiled = true;
+                    server.rests_since = self.now;
                     let stale = self.is_stale(key);
                     if stale {
                         return self.client_leaves(client, &moved());

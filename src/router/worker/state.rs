@@ -122,6 +122,8 @@ pub(super) struct ServerRecord {
     pub doubted: bool,
     /// A session was on it: DISCARD ALL before anybody else gets it.
     pub soiled: bool,
+    /// When the client that keeps it was last done with something.
+    pub rests_since: Instant,
 }
 
 /// The server connections of one tenant's role.

@@ -31,6 +31,8 @@ pub struct Timing {
     pub query_wait: Duration,
     /// A server connection nobody uses is closed after this time, so that a sleeping instance may sleep.
     pub server_idle: Duration,
+    /// How long a pinned client may leave its server connection unused while others of its tenant wait for one.
+    pub pin_idle: Duration,
     /// For a server connection to become clean after its client.
     pub cleaning: Duration,
     /// Server connections to one instance, all its tenants together, until the server itself says less.
@@ -44,6 +46,7 @@ impl Default for Timing {
         Timing {
             query_wait: Duration::from_secs(60),
             server_idle: Duration::from_secs(60),
+            pin_idle: Duration::from_secs(30),
             cleaning: Duration::from_secs(5),
             instance_cap: 90,
             replica: 0,

@@ -10,6 +10,31 @@ use super::wire::*;
 use super::world::{Wish, World, soon, world};
 
 #[test]
+fn row_111_a_pin_nobody_uses_ends_when_others_wait() {
+    let timing = Timing { pin_idle: Duration::from_millis(300), ..Timing::default() };
+    let world = World::new(Wish { timing, ..Wish::default() });
+    let mut a = world.client();
+    a.ask("CREATE TEMP TABLE mine (a int)");
+    // As long as nobody waits it may stay.
+    std::thread::sleep(Duration::from_millis(600));
+    assert_eq!(a.ask("SELECT count(*) FROM mine"), "T D:0 C:SELECT 1 Z:I");
+    let mut b = world.client();
+    assert_eq!(b.ask("SELECT 1"), "T D:1 C:SELECT 1 Z:I");
+    let (tag, body) = a.next().expect("a reason");
+    assert_eq!((tag, field(&body, b'C').as_deref()), (b'E', Some("57P05")));
+    assert!(field(&body, b'D').expect("why").contains("temporary table"), "{body:?}");
+    assert_eq!(a.next(), None);
+    // One that works keeps it, however long that takes.
+    let mut c = world.client();
+    c.ask("CREATE TEMP TABLE mine (a int)");
+    c.send(&query("SELECT pg_sleep(1)"));
+    sleeping(&world, 1);
+    b.send(&query("SELECT 'b'"));
+    assert_eq!(c.some(4), "T D: C:SELECT 1 Z:I");
+    assert_eq!(b.some(4), "T D:b C:SELECT 1 Z:I");
+}
+
+#[test]
 fn row_113_a_client_gone_in_a_transaction_has_rolled_back() {
     let world = world();
     let mut b = world.client();
@@ -94,6 +119,24 @@ fn row_119_a_server_lost_in_a_transaction_ends_the_session_with_a_reason() {
     let told = shown(&a.rest());
     assert!(told == "E:57P01" || told == "E:08006", "{told}");
     assert_eq!(world.client().ask("SELECT 1"), "T D:1 C:SELECT 1 Z:I");
+}
+
+#[test]
+fn row_123_a_transaction_left_open_ends_as_the_role_says() {
+    let world = world();
+    let database = world.database.clone();
+    world.direct().ask(&format!("ALTER DATABASE \"{database}\" SET idle_in_transaction_session_timeout = '200ms'"));
+    let mut a = world.client();
+    world.direct().ask("CREATE TABLE t (a int)");
+    a.ask("BEGIN; INSERT INTO t VALUES (1)");
+    assert_eq!(shown(&a.rest()), "E:25P03");
+    let mut b = world.client();
+    assert_eq!(b.ask("SELECT count(*) FROM t"), "T D:0 C:SELECT 1 Z:I");
+    // A client may ask for another limit itself, as with Postgres.
+    b.ask("SET idle_in_transaction_session_timeout = 0");
+    b.ask("BEGIN");
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(b.ask("COMMIT"), "C:COMMIT Z:I");
 }
 
 #[test]
