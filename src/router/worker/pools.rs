@@ -102,10 +102,7 @@ impl Worker {
             return self.keep_ticking();
         }
         let tenant = self.halls.pools[pool_key].tenant;
-        if self.is_stale(key)
-            || self.halls.pools[pool_key].replication.is_some()
-            || self.owes_its_place(tenant, pool_key)
-        {
+        if self.is_stale(key) || self.owes_its_place(tenant, pool_key) {
             self.close_server(key);
             return self.check_applied(tenant);
         }

@@ -2,11 +2,13 @@
 //! docs/router-edge-cases.md, by its number.
 //! Read: world (a router, its database), wire (a client), then the cases in the order of their numbers.
 
+mod bounds;
 mod cancel;
 mod chaos;
 mod copy;
 mod extended;
 mod failure;
+mod session;
 mod simple;
 mod state;
 mod wire;

@@ -141,6 +141,8 @@ pub struct Client {
     port: u16,
     pub process: u32,
     pub secret: Vec<u8>,
+    /// ParameterStatus of its login.
+    pub parameters: Vec<(String, String)>,
     input: Vec<u8>,
 }
 
@@ -179,6 +181,7 @@ impl Client {
                         port: door.port,
                         process: done.process,
                         secret: done.secret,
+                        parameters: done.parameters,
                         input: done.received,
                     });
                 }

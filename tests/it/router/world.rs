@@ -8,7 +8,7 @@ use ogelnates::manifest::{Identify, Pooling};
 use ogelnates::router::identify::Rules;
 use ogelnates::router::serve::{Config, Running, Sources, start};
 use ogelnates::router::table::{Encryption, Entry, Login, Roles, State, Table};
-use ogelnates::router::worker::Timing;
+use ogelnates::router::worker::{Counts, Timing};
 use ogelnates::tenancy::{Address, Secret};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -125,6 +125,20 @@ impl World {
 
     pub fn direct_with(&self, settings: &[(&str, &str)]) -> Result<Client, String> {
         Client::connect(self.door(self.server), settings)
+    }
+
+    /// Where Postgres is, and the password of its superuser.
+    pub fn server(&self) -> (u16, &Secret) {
+        (self.server, &self.password)
+    }
+
+    /// What was counted of the tenant.
+    pub fn counts(&self) -> Counts {
+        let (sender, reports) = std::sync::mpsc::channel();
+        let running = self.running.as_ref().expect("running");
+        running.team().report(&move |report| sender.send(report).expect("waited for"));
+        let report = reports.recv_timeout(PATIENCE).expect("a report");
+        report.tenants.iter().find(|tenant| *tenant.tenant == *self.database).expect("known").counts
     }
 
     /// The router's server connections to the database, by their process numbers.
