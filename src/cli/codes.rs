@@ -60,6 +60,9 @@ codes! {
     NoKeyMade = 3019, "an API key that was not made",
         "The tenant has a key of that name in use, or 100,000 keys are in use in all; nothing was changed. Choose another \
          name, or revoke a key: `o7s key list` shows them.";
+    NoRouter = 3020, "no router at that address",
+        "`o7s router status --address` asks the HTTP side of one router (`o7s router --http`), and nothing or something else \
+         answered there. Without --address the control database says which routers run.";
 }
 
 /// The codes of one kind, with a heading for people.

@@ -32,6 +32,7 @@ mod render;
 mod report;
 mod rotate;
 mod router;
+mod router_status;
 mod schema;
 mod session;
 mod shell;

@@ -73,6 +73,8 @@ pub enum Failure {
     FormerName { object: String, to: TenantId },
     #[error("the lease of epoch {epoch} changed hands meanwhile")]
     ChangedHands { epoch: u64 },
+    #[error("{address} does not answer as a router does: {problem}")]
+    NoRouter { address: String, problem: String },
     #[error("{object} {problem}")]
     NoKeyMade { object: String, problem: String },
     #[error("nothing was written: {reason}")]
@@ -166,6 +168,7 @@ impl Failure {
             Failure::NotMade { .. } => Code::NotMade.into(),
             Failure::FormerName { .. } => Code::FormerName.into(),
             Failure::ChangedHands { .. } => Code::ChangedHands.into(),
+            Failure::NoRouter { .. } => Code::NoRouter.into(),
             Failure::NoKeyMade { .. } => Code::NoKeyMade.into(),
             Failure::NotRotated { .. } => Code::NotRotated.into(),
             Failure::Psql { .. } => Code::Psql.into(),
@@ -198,6 +201,9 @@ impl Failure {
             Failure::FormerName { to, .. } => format!("ask for tenant/{to}"),
             Failure::NotRotated { .. } => {
                 "set spec.credentials.generation in the manifest by hand; it only grows".into()
+            }
+            Failure::NoRouter { .. } => {
+                "name what that router was given as --http, from where it can be reached".into()
             }
             Failure::NoKeyMade { .. } => "choose another name, or revoke a key: o7s key list shows them".into(),
             Failure::ChangedHands { .. } => "look again: o7s lease show".into(),
@@ -237,6 +243,7 @@ impl Failure {
             | Failure::NotRotated { .. } => 4,
             Failure::Refused(_) | Failure::OwnedByOther { .. } => 4,
             Failure::Undone(_) => 3,
+            Failure::NoRouter { .. } => 7,
             Failure::File { .. } | Failure::OpenFile { .. } => 65,
             Failure::Usage(_) | Failure::MisusedVerb { .. } | Failure::Unknown { .. } => 64,
             Failure::FormerName { .. } => 64,

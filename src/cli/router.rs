@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::report::Failure;
+use super::router_status;
 use super::signals::Signals;
 use crate::router::follow::{self, FollowConfig, Reach, Standing};
 use crate::router::http::{self, Condition, HttpState, Reports, serve_http};
@@ -25,6 +26,7 @@ use crate::router::{Error, routes_file, worker};
 use crate::tenancy::{Millis, RouterName};
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "\
 Examples:
   o7s router                                        follow the control database (O7S_DATABASE_URL, O7S_MASTER_KEY)
@@ -39,6 +41,8 @@ A file of routes:
 
 SIGTERM and Ctrl-C stop accepting, tell idle clients to go, and wait for the others up to --drain.")]
 pub struct RouterArgs {
+    #[command(subcommand)]
+    pub command: Option<RouterCommand>,
     /// Where clients connect
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:5432")]
     pub listen: SocketAddr,
@@ -90,7 +94,16 @@ fn time(text: &str) -> Result<Millis, String> {
     Millis::parse(text).map_err(|error| error.to_string())
 }
 
+#[derive(Debug, Subcommand)]
+pub enum RouterCommand {
+    /// Show the running routers, or one of them with its tenants
+    Status(router_status::StatusArgs),
+}
+
 pub async fn run(args: RouterArgs) -> Result<u8, Failure> {
+    if let Some(RouterCommand::Status(args)) = &args.command {
+        return router_status::run(args).await;
+    }
     let signals = Signals::listen()?;
     match &args.routes {
         Some(path) => by_file(&args, path, &signals).await,

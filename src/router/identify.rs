@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::manifest::{Identify, Pooling};
 
 use super::protocol::error::{Report, SqlState};
+use super::protocol::options::TokenBy;
 use super::protocol::startup::Hello;
 use super::table::{Entry, State, Table};
 
@@ -22,7 +23,7 @@ pub struct Rules {
 pub enum Identity {
     Role(Who),
     /// A JWT or an API key tells who it is.
-    Token(Bearer),
+    Token(Bearer, TokenBy),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,16 +65,21 @@ pub fn identify(rules: &Rules, table: &Table, sni: Option<&str>, hello: &Hello) 
     let named = named(rules, sni, hello)?;
     let suffix = suffix(rules, user);
 
-    if hello.router.token || user == TOKEN_USER || suffix.is_some_and(|(role, _)| role == TOKEN_USER) {
-        let tenant = match (named, suffix.filter(|(role, _)| *role == TOKEN_USER)) {
+    let is_token_user = user == TOKEN_USER || suffix.is_some_and(|(role, _)| role == TOKEN_USER);
+    if let Some(by) = hello.router.token.or(is_token_user.then_some(TokenBy::Password)) {
+        let tenant = match (named, suffix) {
             (Some(one), Some((_, tenant))) if one.1 != tenant => {
                 return Err(conflict(one, ("the user name", tenant)));
             }
             (one, other) => one.map(|(_, tenant)| tenant).or(other.map(|(_, tenant)| tenant)),
         };
         let bearer = Bearer { tenant: tenant.map(str::to_owned), database: database.map(str::to_owned), pooling };
-        return if rules.identify.iter().any(|source| matches!(source, Identify::Jwt | Identify::ApiKey)) {
-            Ok(Identity::Token(bearer))
+        let taken = match by {
+            TokenBy::Password => &[Identify::Jwt, Identify::ApiKey][..],
+            TokenBy::OAuth => &[Identify::Jwt],
+        };
+        return if rules.identify.iter().any(|source| taken.contains(source)) {
+            Ok(Identity::Token(bearer, by))
         } else {
             let message = "this router takes no tokens as passwords";
             Err(Report::fatal(SqlState::INVALID_AUTHORIZATION, message).hint("Log in as a role with its password."))

@@ -62,7 +62,8 @@ fn line(result: Result<Identity, Report<'static>>) -> String {
             let then = who.refusal.as_ref().map(|report| format!(", then {}", say(report))).unwrap_or_default();
             format!("{tenant}: {}{then}", who.role)
         }
-        Ok(Identity::Token(bearer)) => format!("token for {:?}", bearer.tenant),
+        Ok(Identity::Token(bearer, TokenBy::Password)) => format!("token for {:?}", bearer.tenant),
+        Ok(Identity::Token(bearer, TokenBy::OAuth)) => format!("OAuth token for {:?}", bearer.tenant),
         Err(report) => say(&report),
     }
 }
@@ -218,6 +219,15 @@ fn a_token_is_a_password_only_where_the_router_takes_tokens() {
     assert_eq!(check(&takes, "user=token.acme"), "token for Some(\"acme\")");
     assert_eq!(check(&takes, "user=token option=acme"), "token for Some(\"acme\")");
     assert!(check(&takes, "user=token.acme option=beta").starts_with("28000 the option o7s.tenant name"));
+    let by = |token| {
+        let router = ForRouter { token: Some(token), ..ForRouter::default() };
+        let hello = Hello { user: "reader.acme".into(), router, ..Hello::default() };
+        move |rules: &Rules| line(identify(rules, &table(), None, &hello))
+    };
+    assert_eq!(by(TokenBy::Password)(&takes), "token for Some(\"acme\")", "whatever the role is called");
+    assert_eq!(by(TokenBy::OAuth)(&takes), "OAuth token for Some(\"acme\")");
+    let keys_only = Rules { identify: vec![Identify::User, Identify::ApiKey], domain: None };
+    assert_eq!(by(TokenBy::OAuth)(&keys_only), "28000 this router takes no tokens as passwords");
     assert_eq!(check(&rules(), "user=token"), "28000 this router takes no tokens as passwords");
     let bearer = Bearer { tenant: None, database: None, pooling: None };
     assert_eq!(line(Ok(Identity::Role(borne(&table(), "acme", "reader.acme", &bearer)))), "acme: acme_reader");

@@ -253,6 +253,30 @@ async fn row_27_a_token_is_taken_as_the_password_on_the_loopback() {
 }
 
 #[tokio::test]
+async fn a_token_is_taken_by_oauthbearer_and_a_wrong_one_refused_as_libpq_expects_it() {
+    let mut world = World::new(Vec::new());
+    let hello = startup(&[("user", "somebody"), ("options", "-c o7s.auth=oauth")]);
+    for token in ["ticket", "no"] {
+        let mut stream = world.connect().await;
+        stream.write_all(&hello).await.expect("sent");
+        let offered = [&[0, 0, 0, 10][..], b"OAUTHBEARER\0\0"].concat();
+        assert_eq!(message(&mut stream).await, (b'R', offered));
+        let first = format!("n,,\x01auth=Bearer {token}\x01\x01");
+        let length = u32::try_from(first.len()).expect("small").to_be_bytes();
+        send(&mut stream, &[b"OAUTHBEARER\0", &length[..], first.as_bytes()].concat()).await;
+        if token == "ticket" {
+            let client = world.client().await;
+            assert_eq!((&*client.session.role, &client.unsent[..]), ("acme", &b"R\0\0\0\x08\0\0\0\0"[..]));
+        } else {
+            let refusal = [&[0, 0, 0, 11][..], br#"{"status":"invalid_token"}"#].concat();
+            assert_eq!(message(&mut stream).await, (b'R', refusal));
+            send(&mut stream, b"\x01").await;
+            assert_eq!(error(&mut stream).await, "28P01 password authentication failed for user \"token\"");
+        }
+    }
+}
+
+#[tokio::test]
 async fn row_47_a_cancel_request_is_answered_by_nothing() {
     let mut world = World::new(Vec::new());
     let mut stream = world.connect().await;

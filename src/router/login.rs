@@ -17,6 +17,7 @@ use super::identify::{self, Bearer, Identity, Who};
 use super::listener::Doors;
 use super::protocol::client_login::{ClientLogin, Failure, Progress, authentication_ok};
 use super::protocol::error::{Report, SqlState};
+use super::protocol::options::TokenBy;
 use super::protocol::scram::NONCE_CHARS;
 use super::protocol::startup::{Cancel, Hello, Startup, Step, Tls};
 use super::table::Table;
@@ -65,6 +66,11 @@ impl From<Report<'static>> for Stop {
 pub trait Tokens: Send + Sync {
     /// `None` for one that is wrong in whatever way; an error when it cannot be told.
     fn check<'a>(&'a self, token: &'a Secret) -> BoxFuture<'a, Result<Option<Bears>, Report<'static>>>;
+
+    /// Whose discovery document says how to get a token; `None` where nobody's does.
+    fn issuer(&self) -> Option<String> {
+        None
+    }
 }
 
 /// What a right token stands for.
@@ -120,7 +126,7 @@ impl<'a> Login<'a> {
                 let proof = self.prove(&mut who, &mut out).await;
                 (who, proof)
             }
-            Ok(Identity::Token(bearer)) => Box::pin(self.bear(&bearer, &mut out)).await,
+            Ok(Identity::Token(bearer, by)) => Box::pin(self.bear(&bearer, by, &mut out)).await,
             Err(report) => return End::Refused(Box::new(report)),
         };
         self.end(hello, who, proof, out)
@@ -232,9 +238,9 @@ impl<'a> Login<'a> {
     }
 
     /// The same for a token; who it is, is known only afterwards.
-    async fn bear(&mut self, bearer: &Bearer, out: &mut Vec<u8>) -> (Who, Result<Proof, Stop>) {
+    async fn bear(&mut self, bearer: &Bearer, by: TokenBy, out: &mut Vec<u8>) -> (Who, Result<Proof, Stop>) {
         let nobody = identify::borne(&Table::default(), "", "", bearer);
-        let bears = match self.token(out).await {
+        let bears = match self.token(by, out).await {
             Ok(Some(bears)) if bearer.tenant.as_ref().is_none_or(|tenant| *tenant == bears.tenant) => bears,
             Ok(_) => return (nobody, Err(Stop::WrongPassword)),
             Err(stop) => return (nobody, Err(stop)),
@@ -247,7 +253,7 @@ impl<'a> Login<'a> {
         (who, proof)
     }
 
-    async fn token(&mut self, out: &mut Vec<u8>) -> Result<Option<Bears>, Stop> {
+    async fn token(&mut self, by: TokenBy, out: &mut Vec<u8>) -> Result<Option<Bears>, Stop> {
         if self.wire.tls.is_none() && !self.is_local() {
             let message = "a token is a password in the clear, and this connection is not encrypted";
             let hint = "Connect with sslmode=require, or better verify-full.";
@@ -257,8 +263,18 @@ impl<'a> Login<'a> {
             let message = "this router has no keys to check tokens with";
             return Err(Report::fatal(SqlState::CANNOT_CONNECT_NOW, message).into());
         };
-        match self.exchange(&mut ClientLogin::token(out), out).await? {
-            Progress::Token(token) => Ok(tokens.check(&token).await?),
+        let mut login = match by {
+            TokenBy::Password => ClientLogin::token(out),
+            TokenBy::OAuth => ClientLogin::bearer(tokens.issuer().as_deref(), out),
+        };
+        match self.exchange(&mut login, out).await? {
+            Progress::Token(token) => {
+                let bears = tokens.check(&token).await?;
+                if bears.is_none() && login.deny(out) {
+                    self.exchange(&mut login, out).await?;
+                }
+                Ok(bears)
+            }
             Progress::More | Progress::Proven(_) => Ok(None),
         }
     }

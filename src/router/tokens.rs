@@ -130,6 +130,12 @@ impl Tokens for Checker {
             }
         })
     }
+
+    fn issuer(&self) -> Option<String> {
+        let issuer = self.issuer.borrow().clone()?;
+        // An issuer is a name; one that is an address can be asked.
+        issuer.settings().issuer.clone().filter(|issuer| issuer.starts_with("https://"))
+    }
 }
 
 /// `reader` of `acme` is named so that it can be no other tenant's.

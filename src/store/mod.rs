@@ -33,6 +33,6 @@ pub use pauses::Pausing;
 pub use record::{
     Condition, ConditionStatus, ConditionType, Event, EventFilter, Outcome, RunRecord, StoredCondition, StoredEvent,
 };
-pub use replicas::{Beat, Lagging, REPLICA_TTL, REPLICAS_MAX};
+pub use replicas::{Beat, Lagging, REPLICA_TTL, REPLICAS_MAX, RouterSeen, Routers};
 pub use routes::ROUTES_CHANNEL;
 pub use server::ControlServer;

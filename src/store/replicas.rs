@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -71,6 +72,40 @@ const LAGGING: &str = concat!(
         SELECT FROM o7s.route_acks WHERE replica = number AND tenant = $1->>'tenant'
             AND version >= ($1->>'version')::bigint) AS behind FROM o7s.router_replicas) AS replicas"
 );
+
+const ROUTERS: &str = concat!(
+    "SELECT json_build_object('version', (SELECT version FROM o7s.routing), 'routers', (SELECT coalesce(json_agg(
+        json_build_object('replica', number, 'address', address, 'applied', applied, 'startedAt', started_at,
+            'seenAt', seen_at, 'live', ",
+    is_live!(),
+    ") ORDER BY number), '[]') FROM o7s.router_replicas), 'paused',
+        (SELECT coalesce(json_agg(tenant ORDER BY tenant), '[]') FROM o7s.routes WHERE patience_ms IS NOT NULL))::text"
+);
+
+/// The routers as the control database knows them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Routers {
+    /// The newest of the routing table.
+    pub version: u64,
+    /// By number; those that were seen within a day.
+    pub routers: Vec<RouterSeen>,
+    /// Tenants whose new transactions wait.
+    pub paused: Vec<TenantId>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouterSeen {
+    pub replica: u8,
+    /// Where it takes cancel requests of its clients.
+    pub address: Option<String>,
+    /// All routes of this version are in force there.
+    pub applied: u64,
+    pub started_at: DateTime<Utc>,
+    pub seen_at: DateTime<Utc>,
+    /// Seen within [`REPLICA_TTL`].
+    pub live: bool,
+}
 
 /// What a heartbeat answers.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -161,6 +196,12 @@ impl Follower {
 }
 
 impl Store {
+    pub async fn routers(&self) -> Result<Routers, Error> {
+        let doing = "tell which routers there are";
+        let text = self.read(doing, ROUTERS, None).await?.map_err(|source| Error::Sql { doing, source })?;
+        serde_json::from_str(&text).map_err(|source| Error::Unreadable { what: "the routers", source })
+    }
+
     /// The replicas on which the tenant's route of `version`, or a later one, is not known to be in force.
     pub async fn lagging(&self, tenant: &TenantId, version: u64) -> Result<Lagging, Error> {
         let doing = "tell which routers follow";

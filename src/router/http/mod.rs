@@ -33,7 +33,7 @@ use super::identify::Rules;
 use super::login::Tokens;
 use super::table::Table;
 use super::worker::{Team, TenantReport};
-pub use status::Status;
+pub use status::{Status, TenantStatus};
 
 const CONNECTIONS_MAX: usize = 1024;
 /// For the head of a request; a connection at rest is closed after it.

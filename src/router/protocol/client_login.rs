@@ -3,6 +3,7 @@
 use crate::tenancy::{ScramKeys, Secret, Verifier};
 
 use super::error::{Report, SqlState};
+use super::oauth::{self, BadMessage, Bearer, DISMISSAL, OAUTHBEARER};
 use super::scram::{AwaitingProof, SCRAM, SCRAM_PLUS, ScramError, ScramServer};
 
 /// Of the body of a token's message: enough for a JWT with many claims.
@@ -28,6 +29,12 @@ enum Awaits {
     Mechanism(ScramServer),
     Proof(AwaitingProof),
     Token,
+    /// A token by OAUTHBEARER; what refuses it.
+    Bearer(Vec<u8>),
+    /// What is said of the token; what refuses it.
+    Verdict(Vec<u8>),
+    /// The end of an exchange that has failed.
+    Dismissal(Failure),
     /// Failed or done.
     Nothing,
 }
@@ -66,9 +73,24 @@ impl ClientLogin {
         ClientLogin(Awaits::Token)
     }
 
+    /// Asks for a token by OAUTHBEARER, under the same condition. A client without one hears of `issuer`.
+    pub fn bearer(issuer: Option<&str>, out: &mut Vec<u8>) -> ClientLogin {
+        authentication(out, SASL, [OAUTHBEARER, "\0\0"].concat().as_bytes());
+        ClientLogin(Awaits::Bearer(oauth::refusal(issuer)))
+    }
+
+    /// The token was wrong. Whether the client is still to answer that; the next step fails then.
+    pub fn deny(&mut self, out: &mut Vec<u8>) -> bool {
+        let Awaits::Verdict(refusal) = std::mem::replace(&mut self.0, Awaits::Nothing) else { return false };
+        authentication(out, SASL_CONTINUE, &refusal);
+        self.0 = Awaits::Dismissal(Failure::WrongPassword);
+        true
+    }
+
     /// Takes the first message of `buffer` when it is there in whole, and says how many bytes that was.
     pub fn step(&mut self, buffer: &[u8], out: &mut Vec<u8>) -> Result<(usize, Progress), Failure> {
-        let bytes_max = if matches!(self.0, Awaits::Token) { TOKEN_BYTES_MAX } else { SASL_BYTES_MAX };
+        let bytes_max =
+            if matches!(self.0, Awaits::Token | Awaits::Bearer(_)) { TOKEN_BYTES_MAX } else { SASL_BYTES_MAX };
         let Some(&[tag, a, b, c, d]) = buffer.first_chunk::<HEADER_BYTES>() else {
             return Ok((0, Progress::More));
         };
@@ -102,7 +124,27 @@ impl ClientLogin {
                 let text = text.filter(|text| !text.contains('\0'));
                 Progress::Token(Secret::new(text.ok_or(violation("invalid password packet"))?))
             }
-            Awaits::Nothing => return Err(violation("unexpected password response")),
+            Awaits::Bearer(refusal) => {
+                let (mechanism, first) = initial_response(body)?;
+                if mechanism != OAUTHBEARER {
+                    return Err(violation("client selected an invalid SASL authentication mechanism"));
+                }
+                match oauth::read(first).map_err(bad_bearer)? {
+                    Bearer::Token(token) => {
+                        self.0 = Awaits::Verdict(refusal);
+                        Progress::Token(Secret::new(token))
+                    }
+                    Bearer::Discovery => {
+                        authentication(out, SASL_CONTINUE, &refusal);
+                        let report = Report::fatal(SqlState::INVALID_AUTHORIZATION, "no token was sent");
+                        self.0 = Awaits::Dismissal(Failure::Refused(report));
+                        Progress::More
+                    }
+                }
+            }
+            Awaits::Dismissal(failure) if body == DISMISSAL => return Err(failure),
+            Awaits::Dismissal(_) => return Err(violation("malformed OAUTHBEARER message: no dismissal")),
+            Awaits::Verdict(_) | Awaits::Nothing => return Err(violation("unexpected password response")),
         };
         Ok((length + 1, progress))
     }
@@ -120,7 +162,7 @@ fn initial_response(body: &[u8]) -> Result<(&str, &[u8]), Failure> {
 }
 
 fn authentication(out: &mut Vec<u8>, kind: u32, data: &[u8]) {
-    let length = u32::try_from(8 + data.len()).expect("a SCRAM message is small");
+    let length = u32::try_from(8 + data.len()).expect("what is said in SASL is small");
     out.push(b'R');
     out.extend_from_slice(&length.to_be_bytes());
     out.extend_from_slice(&kind.to_be_bytes());
@@ -129,6 +171,14 @@ fn authentication(out: &mut Vec<u8>, kind: u32, data: &[u8]) {
 
 fn violation(message: &'static str) -> Failure {
     Failure::Refused(Report::fatal(SqlState::PROTOCOL_VIOLATION, message))
+}
+
+fn bad_bearer(error: BadMessage) -> Failure {
+    let code = match error {
+        BadMessage::Malformed(_) => SqlState::PROTOCOL_VIOLATION,
+        BadMessage::Unsupported(_) => SqlState::FEATURE_NOT_SUPPORTED,
+    };
+    Failure::Refused(Report::fatal(code, error.to_string()))
 }
 
 fn failure(error: ScramError) -> Failure {

@@ -170,3 +170,51 @@ proptest! {
         prop_assert!(matches!(whole, Ok((taken, Progress::More)) if taken == bytes.len()));
     }
 }
+
+#[test]
+fn a_bearer_token_is_asked_for_as_postgres_18_does_and_refused_in_two_steps() {
+    let ask = |out: &mut Vec<u8>| {
+        let login = ClientLogin::bearer(Some("https://issuer.example/"), out);
+        assert_eq!(std::mem::take(out), b"R\0\0\0\x15\0\0\0\x0aOAUTHBEARER\0\0");
+        login
+    };
+    let said = br#"{"openid-configuration":"https://issuer.example/.well-known/openid-configuration","status":"invalid_token"}"#;
+    let mut out = Vec::new();
+    let mut login = ask(&mut out);
+    let first = initial("OAUTHBEARER", b"n,,\x01auth=Bearer a.b.c\x01\x01");
+    assert!(matches!(login.step(&first[..first.len() - 1], &mut out), Ok((0, Progress::More))), "not whole");
+    let Ok((taken, Progress::Token(token))) = login.step(&first, &mut out) else { panic!("a token") };
+    assert_eq!(
+        (taken, token.expose(), out.len()),
+        (first.len(), "a.b.c", 0),
+        "whoever checks it says what comes next"
+    );
+    assert!(login.deny(&mut out));
+    assert_eq!(data(&mut out, 11), said);
+    assert_eq!(login.step(&message(b"\x01"), &mut out).err(), Some(Failure::WrongPassword));
+    assert!(!login.deny(&mut out) && out.is_empty());
+
+    // Without a token the client is told where there are some.
+    let mut login = ask(&mut out);
+    let progress = login.step(&initial("OAUTHBEARER", b"n,,\x01auth=\x01\x01"), &mut out);
+    assert!(matches!(progress, Ok((_, Progress::More))), "{progress:?}");
+    assert_eq!(data(&mut out, 11), said);
+    assert_eq!(refused(login.step(&message(b"\x01"), &mut out)), "28000 no token was sent");
+
+    for (bytes, expected) in [
+        (initial("SCRAM-SHA-256", b"n,,n=,r=abc"), "08P01 client selected an invalid SASL authentication mechanism"),
+        (initial("OAUTHBEARER", b"auth"), "08P01 malformed OAUTHBEARER message: it does not begin with n,, or y,,"),
+        (initial("OAUTHBEARER", b"p=x,,"), "0A000 channel binding is not supported with OAUTHBEARER"),
+        (message(b"hunter2\0"), "08P01 malformed SASL initial response"),
+        (message(&vec![b'x'; TOKEN_BYTES_MAX + 1]), "08P01 invalid length of password packet"),
+    ] {
+        assert_eq!(refused(ask(&mut out).step(&bytes, &mut out)), expected);
+    }
+    let mut login = ask(&mut out);
+    let _ = login.step(&initial("OAUTHBEARER", b"n,,\x01auth=\x01\x01"), &mut out);
+    out.clear();
+    assert_eq!(
+        refused(login.step(&message(b"\x01\x01"), &mut out)),
+        "08P01 malformed OAUTHBEARER message: no dismissal"
+    );
+}

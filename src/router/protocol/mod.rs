@@ -1,6 +1,6 @@
 //! The wire protocol, versions 3.0 and 3.2, as values: bytes in, decisions out. No socket, no clock, no randomness.
-//! Read: frame, error, then for logins startup, options, scram, client_login, server_login; for sessions sql, settings, statements,
-//! message, names, replies, front, back, fail, repeat, ours.
+//! Read: frame, error, then for logins startup, options, scram, oauth, client_login, server_login; for sessions sql, settings,
+//! statements, message, names, replies, front, back, fail, repeat, ours.
 
 pub mod back;
 pub mod client_login;
@@ -10,6 +10,7 @@ pub mod frame;
 pub mod front;
 mod message;
 mod names;
+mod oauth;
 pub mod options;
 mod ours;
 mod repeat;

@@ -12,8 +12,17 @@ pub struct ForRouter {
     /// `o7s.tenant=acme`, or `endpoint=acme` as Neon's clients say it.
     pub tenant: Option<String>,
     pub pooling: Option<Pooling>,
-    /// `o7s.auth=token`: a JWT or an API key comes as the password.
-    pub token: bool,
+    /// A JWT or an API key proves who it is.
+    pub token: Option<TokenBy>,
+}
+
+/// How a token comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenBy {
+    /// `o7s.auth=token`: as the password.
+    Password,
+    /// `o7s.auth=oauth`: by SASL's OAUTHBEARER.
+    OAuth,
 }
 
 impl ForRouter {
@@ -32,8 +41,9 @@ impl ForRouter {
                 let Some((_, pooling)) = choice else { return Err(bad(name, value, "transaction, session")) };
                 self.pooling = Some(*pooling);
             }
-            "auth" if value == "token" => self.token = true,
-            "auth" => return Err(bad(name, value, "token")),
+            "auth" if value == "token" => self.token = Some(TokenBy::Password),
+            "auth" if value == "oauth" => self.token = Some(TokenBy::OAuth),
+            "auth" => return Err(bad(name, value, "token, oauth")),
             _ => return Ok(false),
         }
         Ok(true)
@@ -190,7 +200,8 @@ mod tests {
     #[test]
     fn pooling_and_tokens_are_asked_for_by_option() {
         let (_, router) = check("-c o7s.pooling=session -c O7S.auth=token").expect("valid");
-        assert_eq!((router.pooling, router.token), (Some(Pooling::Session), true));
+        assert_eq!((router.pooling, router.token), (Some(Pooling::Session), Some(TokenBy::Password)));
+        assert_eq!(check("-c o7s.auth=oauth").expect("valid").1.token, Some(TokenBy::OAuth));
         assert_eq!(
             check("-c o7s.pooling=none").expect_err("refused"),
             "invalid value for parameter \"o7s.pooling\": \"none\""

@@ -69,6 +69,8 @@ async fn a_key_is_made_once_shown_opens_one_tenant_and_ends_everywhere_when_it_i
         assert!(!shown.contains(&reader[37..]) && !shown.contains(&owner[37..]), "{shown}");
     }
 
+    its_session_is_shown(&fleet, &router, &owner).await;
+
     let revoked = json(&["revoke", &id]);
     assert_eq!(
         (&revoked["name"], &revoked["routers"]["live"], &revoked["routers"]["lagging"]),
@@ -86,6 +88,29 @@ async fn a_key_is_made_once_shown_opens_one_tenant_and_ends_everywhere_when_it_i
     assert!(events.contains("KeyCreated") && events.contains("KeyRevoked"), "{events}");
     // Its name is free again.
     assert_eq!(key(&["create", "acme", "--name", "web"]).0, 0);
+}
+
+/// By `o7s router status`, in both its forms.
+async fn its_session_is_shown(fleet: &Fleet, router: &Router, owner: &str) {
+    let open = router.login("token.acme", owner).await.expect("logged in");
+    let http = router.http.strip_prefix("http://").expect("a URL");
+    let one = text(&fleet.o7s(&["router", "status", "--address", http]).stdout);
+    let row: Vec<&str> = one.lines().last().expect("a tenant").split_whitespace().take(4).collect();
+    assert!(one.starts_with("replica ") && row == ["acme", "shared-1", "active", "1"], "{one}");
+    let all: Value =
+        serde_json::from_slice(&fleet.o7s(&["router", "status", "--format", "json"]).stdout).expect("JSON");
+    assert_eq!(
+        (&all["routers"][0]["live"], &all["routers"][0]["applied"]),
+        (&Value::Bool(true), &all["version"]),
+        "{all}"
+    );
+    let none = fleet.o7s(&["router", "status", "--address", "127.0.0.1:1"]);
+    assert!(
+        code(&none) == 7 && text(&none.stderr).contains("does not answer as a router does"),
+        "{}",
+        text(&none.stderr)
+    );
+    drop(open);
 }
 
 fn psql(router: &Router, key: &str) -> String {
