@@ -156,8 +156,10 @@ pub enum Color {
 }
 
 #[derive(Debug, Args)]
-#[command(after_help = "Exit codes: 0 ready, 1 failed, 4 refused or not confirmed, 5 plan limit, 7 unreachable, \
-                        65 invalid manifest, 77 not allowed")]
+#[command(after_help = "\
+Each fleet needs an O7S_MASTER_KEY of its own: with one key, tenants of one name have one password in both.
+
+Exit codes: 0 ready, 1 failed, 4 refused or not confirmed, 5 plan limit, 7 unreachable, 65 invalid manifest, 77 not allowed")]
 pub struct BootstrapArgs {
     #[command(flatten)]
     pub input: Input,

@@ -1,7 +1,7 @@
 //! Railway's published schema, parsed once, and the documents checked against it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use apollo_compiler::collections::HashMap as Implementers;
 use apollo_compiler::schema::Implementers as ImplementersOf;
@@ -34,26 +34,28 @@ impl Published {
     }
 }
 
-/// Parsed documents by their text.
+/// Parsed documents by their text. A copy shares them: what a text means is the same for all.
 #[derive(Clone, Default)]
 pub struct Documents {
-    parsed: HashMap<String, Arc<Valid<ExecutableDocument>>>,
+    parsed: Arc<Mutex<HashMap<String, Arc<Valid<ExecutableDocument>>>>>,
 }
 
 impl Documents {
     /// The document, or the errors to answer, with their positions.
-    pub fn get(&mut self, text: &str) -> Result<Arc<Valid<ExecutableDocument>>, Vec<Value>> {
-        if let Some(document) = self.parsed.get(text) {
+    pub fn get(&self, text: &str) -> Result<Arc<Valid<ExecutableDocument>>, Vec<Value>> {
+        let kept = || self.parsed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(document) = kept().get(text) {
             return Ok(Arc::clone(document));
         }
         let parsed = ExecutableDocument::parse_and_validate(&Published::get().schema, text, "request.graphql");
         let document = Arc::new(parsed.map_err(|invalid| {
             invalid.errors.iter().map(|error| validation_error(&error.to_json())).collect::<Vec<_>>()
         })?);
-        if self.parsed.len() >= DOCUMENTS_KEPT {
-            self.parsed.clear();
+        let mut kept = kept();
+        if kept.len() >= DOCUMENTS_KEPT {
+            kept.clear();
         }
-        self.parsed.insert(text.to_owned(), Arc::clone(&document));
+        kept.insert(text.to_owned(), Arc::clone(&document));
         Ok(document)
     }
 }

@@ -10,7 +10,7 @@ use super::services::ends_the_run;
 use super::tell::Tell;
 use super::world::{Control, Door, Servers};
 use super::{databases, ready};
-use crate::plan::{Action, Forgotten, InstanceStep, Live, Plan, Step, VariableValue, Wave};
+use crate::plan::{Action, Forgotten, InstanceStep, Live, Plan, RailwayLive, Step, VariableValue, Wave};
 use crate::railway::{Patch, ServicePatch};
 use crate::tenancy::{Address, Credential, Endpoint, InstanceName, Route, TenantId};
 
@@ -49,14 +49,17 @@ pub async fn apply<C: Control, S: Servers>(
         .iter()
         .filter_map(|(name, record)| Some((InstanceName::parse(name).ok()?, record.endpoint.clone()?)));
     let mut run = Run { door, control, servers, endpoints: known.collect(), report: Report::default() };
-    let result = waves(&mut run, plan, since).await;
+    let result = waves(&mut run, plan, (since, &live.railway)).await;
     for action in &plan.actions {
         run.report.outcomes.entry(action.address.clone()).or_insert(Outcome::Skipped);
     }
     (run.report, result)
 }
 
-async fn waves<C: Control, S: Servers>(run: &mut Run<'_, C, S>, plan: &Plan, since: Instant) -> Result<(), Error> {
+/// When this run began to look, and what it saw.
+type Seen<'a> = (Instant, &'a RailwayLive);
+
+async fn waves<C: Control, S: Servers>(run: &mut Run<'_, C, S>, plan: &Plan, seen: Seen<'_>) -> Result<(), Error> {
     let of = |wave: Wave| plan.actions.iter().filter(move |action| action.wave == wave).collect::<Vec<_>>();
     for (wave, name) in WAVES {
         let actions = of(wave);
@@ -64,7 +67,7 @@ async fn waves<C: Control, S: Servers>(run: &mut Run<'_, C, S>, plan: &Plan, sin
             (run.door.progress)(Tell::Phase { name, objects: actions.len() });
         }
         match wave {
-            Wave::Instances => instances(run, &actions, since).await?,
+            Wave::Instances => instances(run, &actions, seen).await?,
             Wave::Databases => databases::carry_out(run, &actions).await?,
             Wave::Routes => routes(run, &actions).await?,
             Wave::Variables => variables(run, &actions).await?,
@@ -92,7 +95,7 @@ const WAVES: [(Wave, &str); 5] = [
 async fn instances<C: Control, S: Servers>(
     run: &mut Run<'_, C, S>,
     actions: &[&Action],
-    since: Instant,
+    (since, railway): Seen<'_>,
 ) -> Result<(), Error> {
     let mut steps: Vec<(InstanceStep, Option<Endpoint>)> = Vec::new();
     for action in actions {
@@ -105,7 +108,7 @@ async fn instances<C: Control, S: Servers>(
     if steps.is_empty() {
         return Ok(());
     }
-    let brought = ready::bring_up(run.door, run.control, steps, since).await?;
+    let brought = ready::bring_up(run.door, run.control, steps, (since, Some(railway))).await?;
     for (name, outcome) in brought {
         let address = format!("instance/{name}");
         let Ok(instance) = InstanceName::parse(&name) else { continue };

@@ -76,7 +76,7 @@ pub async fn bootstrap(ground: &Ground<'_>, fleet: &Fleet) -> Result<Bootstrappe
         made.push(format!("service {CONTROL_SERVICE}"));
     }
     let step = control_step(live.as_ref(), (ground.clock)());
-    let brought = bring_up(&door, &Nowhere, vec![(step, None)], since).await?;
+    let brought = bring_up(&door, &Nowhere, vec![(step, None)], (since, None)).await?;
     let endpoint = match brought.into_values().next() {
         Some(Ok(endpoint)) => endpoint,
         Some(Err(failure)) => return Err(Error::ControlFailed { reason: failure.message, help: failure.help }),

@@ -47,6 +47,10 @@ codes! {
     NoEntrance = 7106, "no way into a service",
         "A service that is to be adopted shows no superuser's password in its variables. Set POSTGRES_USER and \
          POSTGRES_PASSWORD to the ones its server takes, then run again.";
+    Overtaken = 7107, "somebody else changed it during the run",
+        "Between this run's reading and its patch another hand gave the instance another configuration on Railway. The \
+         patch was not sent, so that change stands for now. Look who else changes it (a person at the dashboard, an \
+         operator without a lease), then run again: the next run plans on what is there.";
     NotAsWanted = 7201, "still different after the run",
         "Everything was carried out and a fresh look still wants a change: something else changes it at the same time, \
          or Railway keeps another value. Run again; if it stays, `o7s plan` names the field.";

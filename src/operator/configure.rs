@@ -10,16 +10,20 @@ use super::error::Error;
 use super::services::{Item, ends_the_run, read};
 use super::tell::Tell;
 use super::world::{Door, Pace};
-use crate::plan::{Ownership, ServicePatchSpec, VariableValue, patch_for};
+use crate::plan::{Ownership, RailwayLive, ServiceConfig, ServiceLive, ServicePatchSpec, VariableValue, patch_for};
 use crate::railway::{self, Patch, ServicePatch, VolumePatch};
 use crate::tenancy::{ServiceId, ServiceMarker};
 
 /// How often one guilty service is looked for by halving: 2^4 is more than a chunk.
 const HALVINGS_MAX: usize = 4;
 
-pub(super) async fn ensure(door: &Door<'_>, items: &mut [Item]) -> Result<(), Error> {
+/// `base`: what the patches were planned on; without it nothing was planned.
+pub(super) async fn ensure(door: &Door<'_>, items: &mut [Item], base: Option<&RailwayLive>) -> Result<(), Error> {
     if items.iter().any(|item| item.adopted && item.is_alive()) {
         refresh(door, items).await?;
+    }
+    if let Some(base) = base {
+        refuse_what_moved(door, items, base).await?;
     }
     let indices: Vec<usize> = (0..items.len()).filter(|&index| needs_patch(&items[index])).collect();
     commit(door, items, &indices, 0).await?;
@@ -33,6 +37,50 @@ pub(super) async fn ensure(door: &Door<'_>, items: &mut [Item]) -> Result<(), Er
         }
     }
     Ok(())
+}
+
+/// Railway's patches name no base, so the etag is looked at right before one. Where it has moved, by other hands or by our
+/// own creations, what we manage is compared, and a service that is not as the plan saw it keeps what it was given.
+async fn refuse_what_moved(door: &Door<'_>, items: &mut [Item], base: &RailwayLive) -> Result<(), Error> {
+    let planned: Vec<usize> =
+        (0..items.len()).filter(|&index| needs_patch(&items[index]) && !items[index].adopted).collect();
+    let made_here = |&index: &usize| items[index].step.service.is_none() || items[index].step.volume.is_none();
+    if planned.is_empty()
+        || (!planned.iter().any(made_here) && door.railway.poll_etag(&door.environment).await? == base.config_etag)
+    {
+        return Ok(());
+    }
+    let live = read(door).await?;
+    for index in planned {
+        let item = &mut items[index];
+        // What a lagging list hides nobody else can have configured.
+        let Some(service) = live.service(item.name()) else { continue };
+        let moved = match item.step.patch.marker {
+            true => service.owner == Ownership::Ours,
+            false => managed(item, base) != managed(item, &live),
+        };
+        if moved {
+            item.fail(
+                Code::Overtaken,
+                "somebody else changed its configuration on Railway after this run had read it".into(),
+                "its patch was not sent; look who else changes it, then run again: the next run plans on what is there",
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The part of a service's configuration that its patch may write, and the size of its volume in MiB.
+fn managed(item: &Item, live: &RailwayLive) -> Option<(ServiceConfig, Option<u64>)> {
+    let mut config = live.service(item.name())?.config.clone()?;
+    config.variables.retain(|name, _| item.step.spec.variables.contains_key(name));
+    let volume = live.volumes.iter().find(|volume| Some(&volume.id) == item.volume.as_ref());
+    Some((config, volume.map(|volume| volume.size_mib)))
+}
+
+fn lacks(item: &Item, service: &ServiceLive, live: &RailwayLive) -> ServicePatchSpec {
+    let volume = item.volume.as_ref().and_then(|id| live.volumes.iter().find(|volume| volume.id == *id));
+    patch_for(&item.step.spec, service, volume, live.limits.volume_mib_at_creation)
 }
 
 fn needs_patch(item: &Item) -> bool {
@@ -53,9 +101,7 @@ async fn refresh(door: &Door<'_>, items: &mut [Item]) -> Result<(), Error> {
                 continue;
             };
             hidden |= service.owner == Ownership::Unknown;
-            let volume = item.volume.as_ref().and_then(|id| live.volumes.iter().find(|volume| volume.id == *id));
-            let made = live.limits.volume_mib_at_creation;
-            item.step.patch = patch_for(&item.step.spec, service, volume, made);
+            item.step.patch = lacks(item, service, &live);
         }
         if !hidden || Instant::now() >= deadline {
             return Ok(());

@@ -22,12 +22,13 @@ const ADDRESS_ROUNDS_MAX: u32 = 60;
 pub(super) type Brought = Result<Endpoint, Failure>;
 
 /// Brings database services from wherever they are to running, ten at a time: three requests a chunk, one for the
-/// addresses, and the polls. Every stage can be entered again after any crash.
+/// addresses, and the polls. Every stage can be entered again after any crash. `since` is when this run began to look,
+/// `base` what it saw.
 pub(super) async fn bring_up<M: Memory>(
     door: &Door<'_>,
     memory: &M,
     steps: Vec<(InstanceStep, Option<Endpoint>)>,
-    since: Instant,
+    (since, base): (Instant, Option<&RailwayLive>),
 ) -> Result<BTreeMap<String, Brought>, Error> {
     let mut brought = BTreeMap::new();
     let mut steps = steps.into_iter();
@@ -46,7 +47,7 @@ pub(super) async fn bring_up<M: Memory>(
         }
         services::ensure(door, &mut items).await?;
         volumes::ensure(door, memory, &mut items, since).await?;
-        configure::ensure(door, &mut items).await?;
+        configure::ensure(door, &mut items, base).await?;
         wait_until_running(door, &mut items).await?;
         learn_addresses(door, &mut items).await?;
         addresses.iter().for_each(|address| (door.progress)(Tell::Ended(address)));

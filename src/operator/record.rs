@@ -10,7 +10,7 @@ use super::reconcile::Reconciled;
 use super::world::{Control, Door};
 use crate::manifest::{Desired, TenantState};
 use crate::plan::{Action, InstanceState, Live, Problem, Step};
-use crate::store::{Condition, ConditionStatus, ConditionType, Event, Outcome as RunOutcome, RunRecord};
+use crate::store::{CORRECTED, Condition, ConditionStatus, ConditionType, Event, Outcome as RunOutcome, RunRecord};
 use crate::tenancy::{InstanceName, TenantId};
 
 /// The reason of an instance that is as wanted and sleeps.
@@ -114,7 +114,7 @@ fn event(action: &Action, outcome: &Outcome) -> Event {
         ("+", Outcome::Done) => "Created",
         ("-", Outcome::Done) => "Removed",
         (">", Outcome::Done) => "Renamed",
-        ("!", Outcome::Done) => "DriftCorrected",
+        ("!", Outcome::Done) => CORRECTED,
         (_, Outcome::Done) => "Updated",
     };
     let mut message = action.reason.text.clone();

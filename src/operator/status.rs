@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::manifest::{DeletionPolicy, Desired, Tenant, TenantState};
 use crate::plan::ControlLive;
-use crate::store::{ConditionStatus, StoredCondition};
+use crate::store::{ConditionStatus, ConditionType, StoredCondition};
 use crate::tenancy::{InstanceName, RouteState, TenantId, TierName};
 
 /// What an object is, whatever its health.
@@ -122,14 +122,42 @@ pub struct ObjectStatus {
     pub instance: Option<InstanceName>,
     pub tier: Option<TierName>,
     pub route: Option<RouteState>,
-    /// The last error, or what is to be said of the state.
+    /// The last error, or what is to be said of the state; then what `remarks` say.
     pub message: String,
+    /// What else stands, whatever its readiness: paused, flapping.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<Remark>,
     /// The last run left it as its manifest asks; a suspended tenant is as wanted and not ready.
     #[serde(skip)]
     pub as_wanted: bool,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Remark {
+    pub condition: ConditionType,
+    pub since: DateTime<Utc>,
+    pub message: String,
+}
+
 impl ObjectStatus {
+    fn with_remarks(mut self, standing: &Standing<'_>) -> ObjectStatus {
+        let mine = standing.remarks.get(&(self.kind, self.name.as_str()));
+        self.remarks = mine
+            .into_iter()
+            .flatten()
+            .map(|one| Remark {
+                condition: one.condition.condition,
+                since: one.since,
+                message: format!("{} (since {})", one.condition.message, one.since.format("%Y-%m-%d %H:%M UTC")),
+            })
+            .collect();
+        let own = Some(std::mem::take(&mut self.message)).filter(|own| !own.is_empty());
+        let all = own.into_iter().chain(self.remarks.iter().map(|remark| remark.message.clone()));
+        self.message = all.collect::<Vec<_>>().join("; ");
+        self
+    }
+
     pub fn address(&self) -> String {
         format!("{}/{}", self.kind, self.name)
     }
@@ -146,20 +174,42 @@ impl ObjectStatus {
 
 /// Tenants, then instances, each sorted by name.
 pub fn statuses(desired: &Desired, control: &ControlLive, conditions: &[StoredCondition]) -> Vec<ObjectStatus> {
-    let by_object: BTreeMap<(&str, &str), &StoredCondition> =
-        conditions.iter().map(|one| ((one.condition.kind.as_str(), one.condition.name.as_str()), one)).collect();
+    let standing = Standing::of(conditions);
+    let by_object = &standing.readiness;
     let known = control.routes.keys().chain(control.placements.keys()).chain(control.deletions.keys());
     let names: BTreeSet<&TenantId> = desired.tenants.keys().chain(known).collect();
     let tenants = names.into_iter().filter_map(|name| {
         let stored = by_object.get(&("tenant", name.as_str())).copied();
         tenant(name, desired.tenants.get(name), control, stored)
     });
-    let of_kind = conditions.iter().filter(|one| one.condition.kind == "instance");
-    let instances: BTreeSet<&str> =
-        of_kind.map(|one| one.condition.name.as_str()).chain(control.instances.keys().map(String::as_str)).collect();
+    let told = by_object.keys().filter(|(kind, _)| *kind == "instance").map(|(_, name)| *name);
+    let instances: BTreeSet<&str> = told.chain(control.instances.keys().map(String::as_str)).collect();
     let instances = instances.into_iter().filter_map(|name| InstanceName::parse(name).ok());
     let instances = instances.map(|name| instance(&name, by_object.get(&("instance", name.as_str())).copied()));
-    tenants.chain(instances).collect()
+    tenants.chain(instances).map(|one| one.with_remarks(&standing)).collect()
+}
+
+/// Conditions by what they are for.
+struct Standing<'a> {
+    /// By kind and name.
+    readiness: BTreeMap<(&'a str, &'a str), &'a StoredCondition>,
+    remarks: BTreeMap<(&'a str, &'a str), Vec<&'a StoredCondition>>,
+}
+
+impl<'a> Standing<'a> {
+    fn of(conditions: &'a [StoredCondition]) -> Standing<'a> {
+        let mut standing = Standing { readiness: BTreeMap::new(), remarks: BTreeMap::new() };
+        for one in conditions {
+            let object = (one.condition.kind.as_str(), one.condition.name.as_str());
+            match one.condition.condition {
+                ConditionType::Flapping | ConditionType::Paused => {
+                    standing.remarks.entry(object).or_default().push(one);
+                }
+                _ => drop(standing.readiness.insert(object, one)),
+            }
+        }
+        standing
+    }
 }
 
 /// Declared so; whether it is carried out is told by what is remembered of it.
@@ -221,6 +271,7 @@ fn tenant(
         tier: route.map(|route| &route.tier).or(wanted.map(|tenant| &tenant.tier)).cloned(),
         route: route.map(|route| route.state),
         message: said,
+        remarks: Vec::new(),
         as_wanted,
     })
 }
@@ -242,6 +293,7 @@ fn instance(name: &InstanceName, stored: Option<&StoredCondition>) -> ObjectStat
         tier: None,
         route: None,
         message,
+        remarks: Vec::new(),
         as_wanted: ready == Readiness::Yes,
     }
 }

@@ -3,13 +3,19 @@
 use std::fmt::Write as _;
 
 use super::action::{Action, Plan};
+use super::text::printable;
 
 /// Empty where nothing differs.
 pub fn render_diff(plan: &Plan) -> String {
     if plan.is_empty() {
         return String::new();
     }
-    let mut out = format!("--- live {}/{}\n+++ manifests of fleet {}\n", plan.project, plan.environment, plan.fleet);
+    let mut out = format!(
+        "--- live {}/{}\n+++ manifests of fleet {}\n",
+        printable(&plan.project),
+        printable(&plan.environment),
+        plan.fleet
+    );
     plan.actions.iter().for_each(|action| hunk(&mut out, action));
     out
 }

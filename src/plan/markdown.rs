@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use super::action::{Action, Plan, Problem, Symbol};
 use super::page::{Block, Entry, Page};
-use super::text::{group_lines, groups, guard_text, held_text, price_line, render_problem, summary_line};
+use super::text::{group_lines, groups, guard_text, held_text, price_line, printable, render_problem, summary_line};
 
 /// Blocks of at most this many changes are open.
 const OPEN_MAX: usize = 20;
@@ -24,8 +24,8 @@ pub fn page(plan: &Plan, verb: &str, verbose: bool) -> Page {
     let mut head = format!(
         "### o7s {verb}: {}\n\nRailway project `{}`, environment `{}`\n\n**{}**  \n{}\n",
         plan.fleet,
-        plan.project,
-        plan.environment,
+        printable(&plan.project),
+        printable(&plan.environment),
         summary_line(plan).trim_end(),
         price_line(plan)
     );

@@ -10,7 +10,7 @@ use crate::tenancy::FleetName;
 
 /// One number, raised with every change of what a field means or of what is observed: a planner that skips what it does
 /// not know would plan wrongly.
-pub const OBSERVATION_FORMAT: u32 = 1;
+pub const OBSERVATION_FORMAT: u32 = 2;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Kind {

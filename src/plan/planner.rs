@@ -15,9 +15,10 @@ use super::live::{InstanceState, Live, PendingDeletion, Placement};
 use super::pin::Pin;
 use super::place::{self, Place, Placer};
 use super::rename::{self, Former};
+use super::renamed::{self, StrangeRoles};
 use super::spec::{RESERVED_CONNECTIONS, derived_max_connections, max_connections_of};
 use super::target::Target;
-use super::{keys, preflight, publish, removals, renamed, suspended, target, tenants, unknown};
+use super::{keys, preflight, publish, removals, suspended, target, tenants, unknown};
 use crate::manifest::{DeletionPolicy, Desired, Origin, Tenant, TenantState};
 use crate::tenancy::{InstanceName, TenantId};
 
@@ -44,6 +45,8 @@ pub(super) struct Draft<'a> {
     pub deletions: BTreeMap<TenantId, PendingDeletion>,
     /// Tenants whose rename is not finished.
     pub formers: BTreeMap<TenantId, Former>,
+    /// Of the servers that have such, so that each is looked through once.
+    pub strange_roles: BTreeMap<InstanceName, StrangeRoles>,
     /// Nothing is held: planned only to show what waits.
     pub thawed: bool,
     pub plan: Plan,
@@ -78,8 +81,8 @@ pub fn plan(desired: &Desired, live: &Live, consent: &Consent) -> Plan {
     let draft = |thawed| {
         let (instances, remade) = (BTreeMap::new(), BTreeSet::new());
         let (deletions, formers) = (deletions::pending(live), BTreeMap::new());
-        let plan = empty(desired, live, consent);
-        Draft { desired, live, consent, instances, remade, deletions, formers, thawed, plan }
+        let (strange_roles, plan) = (renamed::all_strange_roles(live), empty(desired, live, consent));
+        Draft { desired, live, consent, instances, remade, deletions, formers, strange_roles, thawed, plan }
     };
     let mut plan = if desired.fleet.paused { empty(desired, live, consent) } else { decide(draft(false)) };
     if held::any(desired) {
@@ -276,11 +279,6 @@ pub(super) fn capacity(desired: &Desired, live: &Live, name: &InstanceName) -> u
     command.and_then(max_connections_of).unwrap_or_else(fresh).saturating_sub(RESERVED_CONNECTIONS)
 }
 
-/// Names that Railway's people chose, in a form that no terminal obeys and no comment is broken by.
-fn printable(name: &str) -> String {
-    name.chars().map(|c| if c.is_control() || "`<>[]@".contains(c) { '·' } else { c }).collect()
-}
-
 fn empty(desired: &Desired, live: &Live, consent: &Consent) -> Plan {
     let mut warnings = Vec::new();
     if live.railway.staged_changes > 0 {
@@ -298,9 +296,9 @@ fn empty(desired: &Desired, live: &Live, consent: &Consent) -> Plan {
     Plan {
         fleet: desired.fleet.name.to_string(),
         fleet_uid: live.fleet.clone(),
-        project: printable(&live.railway.project_name),
+        project: live.railway.project_name.clone(),
         project_id: live.railway.project.clone(),
-        environment: printable(&live.railway.environment_name),
+        environment: live.railway.environment_name.clone(),
         environment_id: live.railway.environment.clone(),
         snapshot: Snapshot {
             etag: live.railway.config_etag.clone(),

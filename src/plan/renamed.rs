@@ -95,15 +95,33 @@ pub(super) fn database_problem(tenant: &Tenant, found: &Placement) -> Problem {
     renamed(tenant, message, &help)
 }
 
-/// A role of the tenant's that is there under another name only.
-pub(super) fn role_problem(server: &ServerLive, tenant: &Tenant, place: &Placement) -> Option<Problem> {
-    let (have, name) = server.roles.iter().find_map(|(have, role)| {
-        let mark = role.mark.as_ref().filter(|mark| mark.tenant == tenant.name)?;
+/// Roles of a server that are there under another name only: that name and the wanted one, of each tenant the first.
+pub(super) type StrangeRoles = BTreeMap<TenantId, (String, String)>;
+
+pub(super) fn strange_roles(server: &ServerLive) -> StrangeRoles {
+    let mut strange = StrangeRoles::new();
+    for (have, mark) in server.roles.iter().filter_map(|(have, role)| Some((have, role.mark.as_ref()?))) {
         let name = role_name(&mark.tenant, mark.role.as_ref());
-        (*have != name && !server.roles.contains_key(&name)).then_some((have, name))
-    })?;
+        if *have != name && !server.roles.contains_key(&name) {
+            strange.entry(mark.tenant.clone()).or_insert((have.clone(), name));
+        }
+    }
+    strange
+}
+
+/// Of all servers that were read.
+pub(super) fn all_strange_roles(live: &Live) -> BTreeMap<InstanceName, StrangeRoles> {
+    let strange = live.instances.iter().filter_map(|(name, state)| match state {
+        InstanceState::Awake(server) => Some((name.clone(), strange_roles(server))),
+        _ => None,
+    });
+    strange.filter(|(_, roles)| !roles.is_empty()).collect()
+}
+
+pub(super) fn role_problem(strange: &StrangeRoles, tenant: &Tenant, place: &Placement) -> Option<Problem> {
+    let (have, name) = strange.get(&tenant.name)?;
     let message = format!("its role `{name}` on {} was renamed to `{have}`", place.instance);
-    let help = format!("rename it back, as postgres: ALTER ROLE {} RENAME TO {}", quoted(have), quoted(&name));
+    let help = format!("rename it back, as postgres: ALTER ROLE {} RENAME TO {}", quoted(have), quoted(name));
     Some(renamed(tenant, message, &help))
 }
 

@@ -12,7 +12,7 @@ use super::instances::Status;
 use super::live::{Placement, RoleLive, ServerLive};
 use super::planner::{Draft, problem};
 use super::rename;
-use super::renamed;
+use super::renamed::{self, StrangeRoles};
 use super::route::{push_route, wanted_route};
 use crate::manifest::{Origin, Tenant};
 use crate::tenancy::TenantId;
@@ -56,7 +56,9 @@ pub(super) fn plan(draft: &mut Draft<'_>, tenant: &Tenant, placement: &Placement
     }
     let projected = from.zip(server).map(|((name, at), server)| rename::after(server, tenant, at, name));
     let server = projected.as_ref().or(server);
-    if let Some(problem) = server.and_then(|server| refusal(server, tenant, placement)) {
+    let of_projected = projected.as_ref().map(renamed::strange_roles);
+    let strange = of_projected.as_ref().or_else(|| draft.strange_roles.get(&placement.instance));
+    if let Some(problem) = server.and_then(|server| refusal(server, strange, tenant, placement)) {
         return draft.refuse(problem);
     }
     let mut work = match server {
@@ -93,13 +95,20 @@ fn warn_of_old_password(draft: &mut Draft<'_>, tenant: &Tenant, newest: u32) {
 }
 
 /// What is on the server and may not be changed.
-fn refusal(server: &ServerLive, tenant: &Tenant, placement: &Placement) -> Option<Problem> {
+fn refusal(
+    server: &ServerLive,
+    strange: Option<&StrangeRoles>,
+    tenant: &Tenant,
+    placement: &Placement,
+) -> Option<Problem> {
     if let Some((code, message)) = foreign(server, tenant, placement) {
         let help = "drop or rename it by hand, or name the tenant otherwise; o7s never changes what it did not make";
         let address = format!("tenant/{}", tenant.name);
         return Some(problem(code, address, message, help, Some(tenant.origins.object.clone())));
     }
-    renamed::role_problem(server, tenant, placement).or_else(|| adopted::gone(server, tenant, placement))
+    strange
+        .and_then(|strange| renamed::role_problem(strange, tenant, placement))
+        .or_else(|| adopted::gone(server, tenant, placement))
 }
 
 /// A server that was not read needs a visit only for what the routing table shows as not yet applied.

@@ -48,6 +48,11 @@ pub fn render_as(plan: &Plan, View { verbose, seen }: View) -> String {
     out
 }
 
+/// A name that Railway's people chose, in a form that no terminal obeys and no comment is broken by.
+pub(super) fn printable(name: &str) -> String {
+    name.chars().map(|c| if c.is_control() || "`<>[]@".contains(c) { '·' } else { c }).collect()
+}
+
 /// Everything between head and price.
 pub fn render_body(plan: &Plan, verbose: bool) -> String {
     let mut out = String::new();
@@ -78,7 +83,8 @@ pub(super) fn guard_text(GuardTrip { removals, live, allowed }: &GuardTrip) -> S
 
 fn head(plan: &Plan, seen: Seen) -> String {
     let etag: String = plan.snapshot.etag.chars().take(8).collect();
-    let mut line = format!("fleet {}  project {}/{}  etag {etag}", plan.fleet, plan.project, plan.environment);
+    let (project, environment) = (printable(&plan.project), printable(&plan.environment));
+    let mut line = format!("fleet {}  project {project}/{environment}  etag {etag}", plan.fleet);
     match seen {
         Seen::Unsaid => {}
         Seen::Read { requests, took } => {

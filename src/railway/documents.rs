@@ -25,7 +25,6 @@ macro_rules! documents {
 documents! {
     FindProject: "graphql/operations/FindProject.graphql"
     FindProjectByWorkspaceToken: "graphql/operations/FindProjectByWorkspaceToken.graphql"
-    ListOwnProjects: "graphql/operations/ListOwnProjects.graphql"
     ListProjects: "graphql/operations/ListProjects.graphql"
     ProbeProjectToken: "graphql/operations/ProbeProjectToken.graphql"
     ReadLiveState: "graphql/operations/ReadLiveState.graphql"

@@ -2,9 +2,9 @@
 
 use super::client::Client;
 use super::documents::{
-    CreateEnvironment, CreateProject, FindProject, FindProjectByWorkspaceToken, ListOwnProjects, ListProjects,
-    ProbeProjectToken, create_environment, create_project, find_project, find_project_by_workspace_token,
-    list_own_projects, list_projects, probe_project_token,
+    CreateEnvironment, CreateProject, FindProject, FindProjectByWorkspaceToken, ListProjects, ProbeProjectToken,
+    create_environment, create_project, find_project, find_project_by_workspace_token, list_projects,
+    probe_project_token,
 };
 use super::error::Error;
 use crate::tenancy::{EnvironmentId, ProjectId};
@@ -109,8 +109,7 @@ impl Client {
         }
         let (mut found, mut after) = (Found::default(), None);
         for _ in 0..PAGES_MAX {
-            let answer = self.read::<ListOwnProjects>(list_own_projects::Variables { after }).await?;
-            let mut page = page!(list_own_projects, answer.projects);
+            let mut page = self.list(None, after).await?;
             found.take(&mut page, project)?;
             after = page.next;
             if after.is_none() {
@@ -160,7 +159,7 @@ impl Client {
         if found.projects.is_empty() {
             // A project that is missing here would be made a second time, so each workspace is asked by its id too.
             for (id, _) in found.workspaces.clone() {
-                let page = self.list(&id, None).await?;
+                let page = self.list(Some(&id), None).await?;
                 self.collect(&mut found, page, &id, project).await?;
             }
         }
@@ -173,13 +172,14 @@ impl Client {
         for _ in 0..PAGES_MAX {
             found.take(&mut page, project)?;
             let Some(after) = page.next.take() else { return Ok(()) };
-            page = self.list(workspace, Some(after)).await?;
+            page = self.list(Some(workspace), Some(after)).await?;
         }
         Err(incomplete(list_projects::OPERATION_NAME, format!("no end after {PAGES_MAX} pages")))
     }
 
-    async fn list(&self, workspace: &str, after: Option<String>) -> Result<Page, Error> {
-        let variables = list_projects::Variables { workspace_id: workspace.to_owned(), after };
+    /// Without `workspace`: of all that the token reaches by itself.
+    async fn list(&self, workspace: Option<&str>, after: Option<String>) -> Result<Page, Error> {
+        let variables = list_projects::Variables { workspace_id: workspace.map(str::to_owned), after };
         let answer = self.read::<ListProjects>(variables).await?;
         Ok(page!(list_projects, answer.projects))
     }

@@ -97,14 +97,14 @@ async fn find_existing(replies: impl IntoIterator<Item = Reply>) -> (Result<Foun
 async fn a_project_that_is_there_is_found_in_one_request_whatever_the_token() {
     let own = |projects, next| data(json!({ "projects": list(projects, next) }));
     let (found, operations) = find_existing([own(vec![project("p2", "other"), project("p1", "shop")], None)]).await;
-    assert_eq!((ids(&found.expect("found")), operations), (vec!["p1"], vec!["ListOwnProjects"]));
+    assert_eq!((ids(&found.expect("found")), operations), (vec!["p1"], vec!["ListProjects"]));
     // Two of one name are both told, on whichever pages they are.
     let pages = [own(vec![project("p1", "shop")], Some("next")), own(vec![project("p2", "shop")], None)];
     assert_eq!(ids(&find_existing(pages).await.0.expect("found")), ["p1", "p2"]);
     // What this list does not show is not missing before everything was asked.
     let account = account(vec![("w1", list(vec![project("p1", "shop")], None))]);
     let (found, operations) = find_existing([own(vec![], None), account]).await;
-    assert_eq!((ids(&found.expect("found")), operations), (vec!["p1"], vec!["ListOwnProjects", "FindProject"]));
+    assert_eq!((ids(&found.expect("found")), operations), (vec!["p1"], vec!["ListProjects", "FindProject"]));
     let (wrong, operations) = find_existing([refusal("Not Authorized", Some("projects"))]).await;
     assert!(matches!(wrong, Err(Error::Unauthorized { .. })) && operations.len() == 1, "{wrong:?}");
 }

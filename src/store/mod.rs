@@ -31,7 +31,8 @@ pub use load::FleetRow;
 pub use migrate::SCHEMA_VERSION;
 pub use pauses::Pausing;
 pub use record::{
-    Condition, ConditionStatus, ConditionType, Event, EventFilter, Outcome, RunRecord, StoredCondition, StoredEvent,
+    CORRECTED, Condition, ConditionStatus, ConditionType, Event, EventFilter, Outcome, PAUSED, RunRecord,
+    StoredCondition, StoredEvent,
 };
 pub use replicas::{Beat, Lagging, REPLICA_TTL, REPLICAS_MAX, RouterSeen, Routers};
 pub use routes::ROUTES_CHANNEL;

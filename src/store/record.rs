@@ -44,6 +44,10 @@ pub enum ConditionType {
     Progressing,
     Degraded,
     Blocked,
+    /// Put back again and again: read off the events, stored nowhere.
+    Flapping,
+    /// `o7s tenant pause` is in force: read off the routes.
+    Paused,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,9 +139,26 @@ const RECORD: &str = fenced!(
     old_runs AS (DELETE FROM o7s.runs USING fence WHERE number <= (SELECT max(number) FROM o7s.runs) - 10000)
     SELECT count(*) FROM fence"
 );
+/// The word of events that tell of something changed by other hands and put back.
+pub const CORRECTED: &str = "DriftCorrected";
+/// And of those that tell of a pause.
+pub const PAUSED: &str = "Paused";
+/// Three corrections of one object within a day by this database's clock are no accident any more.
 const CONDITIONS: &str = "SELECT coalesce(json_agg(json_build_object('kind', kind, 'name', name,
         'condition', condition, 'status', status, 'reason', reason, 'message', message, 'digest', digest,
-        'since', since) ORDER BY kind, name, condition), '[]')::text FROM o7s.conditions";
+        'since', since) ORDER BY kind, name, condition), '[]')::text
+    FROM (SELECT kind, name, condition, status, reason, message, digest, since FROM o7s.conditions
+        UNION ALL SELECT kind, name, 'Flapping', 'True', 'PutBackAgainAndAgain',
+            format('put back %s times within a day, last: %s', count(*), (array_agg(message ORDER BY id DESC))[1]),
+            NULL, (array_agg(at ORDER BY id))[3]
+        FROM o7s.events WHERE reason = $1->>0 AND at > now() - interval '1 day'
+        GROUP BY kind, name HAVING count(*) >= 3
+        UNION ALL SELECT 'tenant', tenant, 'Paused', 'True', 'TenantPause',
+            format('paused: new transactions wait until o7s tenant resume %s; what ran had %s s to end', tenant,
+                (patience_ms / 1000.0)::real), NULL,
+            coalesce((SELECT max(at) FROM o7s.events WHERE kind = 'tenant' AND name = tenant AND reason = $1->>1),
+                (SELECT changed_at FROM o7s.routing))
+        FROM o7s.routes WHERE patience_ms IS NOT NULL) AS stands";
 const EVENTS: &str = "SELECT coalesce(json_agg(json_build_object('id', id, 'at', at, 'kind', kind, 'name', name,
         'reason', reason, 'message', message, 'cause', cause, 'run', run, 'epoch', epoch) ORDER BY id), '[]')::text
     FROM (SELECT * FROM o7s.events
@@ -156,24 +177,24 @@ impl Lease {
 }
 
 impl Store {
-    /// Sorted by kind, name and condition.
+    /// Sorted by kind, name and condition. `Flapping` and `Paused` are there only while it is so.
     pub async fn conditions(&self) -> Result<Vec<StoredCondition>, Error> {
-        self.read_list("read the conditions", CONDITIONS, None).await
+        self.read_list("read the conditions", CONDITIONS, &serde_json::json!([CORRECTED, PAUSED])).await
     }
 
     pub async fn events(&self, filter: &EventFilter) -> Result<Vec<StoredEvent>, Error> {
         let filter = serde_json::to_value(filter)
             .map_err(|source| Error::Unreadable { what: "the filter of events", source })?;
-        self.read_list("read the events", EVENTS, Some(&filter)).await
+        self.read_list("read the events", EVENTS, &filter).await
     }
 
     async fn read_list<T: for<'a> Deserialize<'a>>(
         &self,
         doing: &'static str,
         sql: &'static str,
-        parameter: Option<&serde_json::Value>,
+        parameter: &serde_json::Value,
     ) -> Result<Vec<T>, Error> {
-        let text = self.read(doing, sql, parameter).await?;
+        let text = self.read(doing, sql, Some(parameter)).await?;
         let text =
             text.map_err(
                 |source| {

@@ -6,7 +6,7 @@ use serde_json::Value;
 use sqlx::{Connection as _, PgConnection};
 
 use crate::real::{Fleet, code, text};
-use crate::support::eventually;
+use crate::support::{eventually, execute};
 
 fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout)
@@ -366,4 +366,35 @@ fn a_wrong_use_names_the_help_of_its_own_verb() {
     assert_eq!(told(&["explain", "nonsense"]), "next: see `o7s explain --help`");
     assert_eq!(told(&["plane"]), "next: see `o7s --help`");
     assert_eq!(told(&["--bogus"]), "next: see `o7s --help`");
+}
+
+/// Property 50: what others undo again and again is told as that; so is a pause, for as long as it lasts.
+#[tokio::test]
+async fn a_tenant_that_flaps_or_is_paused_is_told_as_that() {
+    let fleet = Fleet::bootstrapped();
+    fleet.settle();
+    let told = |name: &str| json(&fleet.o7s(&["status", name, "--format", "json"]))["objects"][0].clone();
+    for _ in 0..3 {
+        assert_eq!(told("tenant/acme")["remarks"], Value::Null, "an accident or two");
+        execute(&mut fleet.admin("shared-1").await, "ALTER ROLE acme CONNECTION LIMIT 99").await;
+        assert_eq!(code(&fleet.reconcile()), 0);
+    }
+    let flapping = told("tenant/acme");
+    assert_eq!((&flapping["ready"], &flapping["remarks"][0]["condition"]), (&"yes".into(), &"Flapping".into()));
+    let message = flapping["message"].as_str().expect("a text");
+    assert!(message.starts_with("put back 3 times within a day, last: changed by hand on shared-1"), "{message}");
+    assert!(message.contains("99 -> "), "{message}");
+    assert_eq!(told("tenant/beta")["remarks"], Value::Null);
+    execute(&mut fleet.control().await, "UPDATE o7s.events SET at = at - interval '2 days'").await;
+    assert_eq!(told("tenant/acme")["remarks"], Value::Null, "it has been quiet for a day");
+
+    let pause = fleet.o7s(&["tenant", "pause", "beta", "--patience", "3s"]);
+    assert_eq!(code(&pause), 0, "{}", text(&pause.stderr));
+    let shown = text(&fleet.o7s(&["tenant", "show", "beta"]).stdout);
+    let said = "paused: new transactions wait until o7s tenant resume beta; what ran had 3 s to end (since 20";
+    assert!(shown.contains(said), "{shown}");
+    assert!(text(&fleet.o7s(&["status"]).stdout).contains(said));
+    assert_eq!(told("tenant/beta")["remarks"][0]["condition"], "Paused");
+    assert_eq!(code(&fleet.o7s(&["tenant", "resume", "beta"])), 0);
+    assert_eq!(told("tenant/beta")["remarks"], Value::Null);
 }

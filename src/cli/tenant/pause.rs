@@ -15,7 +15,7 @@ use crate::cli::render;
 use crate::cli::report::Failure;
 use crate::cli::session::now;
 use crate::cli::signals::Signals;
-use crate::store::{Event, Lagging, Outcome, Pausing, RunRecord};
+use crate::store::{Event, Lagging, Outcome, PAUSED, Pausing, RunRecord};
 use crate::tenancy::TenantId;
 
 const POLL: Duration = Duration::from_millis(100);
@@ -105,7 +105,7 @@ async fn set(args: &Asked, patience: Option<Duration>) -> Result<u8, Failure> {
 }
 
 async fn write(world: &World, args: &Asked, patience: Option<Duration>) -> Result<Pausing, Failure> {
-    let (verb, reason) = if patience.is_some() { ("pause", "Paused") } else { ("resume", "Resumed") };
+    let (verb, reason) = if patience.is_some() { ("pause", PAUSED) } else { ("resume", "Resumed") };
     let on_wait = |holder: &str| say(&format!("waiting for the lease of {holder}"));
     let holder = holder_named(&format!("o7s tenant {verb}"));
     let mut lease = world.session.store.acquire(&holder, args.lock_timeout, on_wait).await?;

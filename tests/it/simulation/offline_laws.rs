@@ -115,7 +115,7 @@ fn an_observation_of_another_format_version_or_fleet_is_refused() {
         };
         assert_eq!(refused(&text), "taken");
         let version = env!("CARGO_PKG_VERSION");
-        let newer = text.replace("\"formatVersion\":1", "\"formatVersion\":2");
+        let newer = text.replace("\"formatVersion\":2", "\"formatVersion\":3");
         let said = format!("is an observation of format 2, written by o7s {version}; this version reads format 1");
         assert_eq!(refused(&newer), said);
         // Also when the rest has changed beyond recognition.

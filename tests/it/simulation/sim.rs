@@ -92,6 +92,8 @@ pub struct Sim {
     pub calls: Arc<Calls>,
     pub keys: Keyring,
     twice: Arc<AtomicU64>,
+    /// Of the clients' jitter; else each run has its own.
+    seed: Option<u64>,
     began: Instant,
     /// Added to the operator's clock only: its machine may be wrong.
     pub skew: Cell<TimeDelta>,
@@ -126,6 +128,7 @@ impl Sim {
             calls,
             keys,
             twice: Arc::new(AtomicU64::new(u64::MAX)),
+            seed: None,
             began: Instant::now(),
             skew: Cell::new(TimeDelta::zero()),
             place: RefCell::new(None),
@@ -150,6 +153,8 @@ impl Sim {
             calls,
             keys: self.keys.clone(),
             twice: Arc::new(AtomicU64::new(u64::MAX)),
+            // So that the number of requests that were made decides nothing.
+            seed: Some(7),
             began,
             skew: self.skew.clone(),
             place: self.place.clone(),
@@ -166,12 +171,12 @@ impl Sim {
     /// Everything that decides how the world goes on: two worlds of one state have one future.
     pub fn state(&self) -> String {
         let mut railway = self.railway.lock().expect("one thread");
-        let requests = railway.seen();
+        assert!(self.seed.is_some(), "the next run's jitter depends on the number of requests");
         let world = serde_json::to_string(railway.world(self.now())).expect("JSON");
         let rows = self.control.rows.borrow();
         let control = ogelnates::plan::ControlLive { epoch: 0, ..rows.live.clone() };
         let contents = self.servers.contents.borrow();
-        format!("{:?} {requests} {world} {:?} {control:?} {contents:?}", self.elapsed(), rows.fleet)
+        format!("{:?} {world} {:?} {control:?} {contents:?}", self.elapsed(), rows.fleet)
     }
 
     pub fn now(&self) -> DateTime<Utc> {
@@ -290,7 +295,9 @@ impl Sim {
         agree: impl FnOnce(&ogelnates::plan::Plan) -> bool,
     ) -> Ended {
         let (railway, stop, clock) =
-            (self.client(self.requests_made()), CancellationToken::new(), || self.now() + self.skew.get());
+            (self.client(self.seed.unwrap_or(self.requests_made())), CancellationToken::new(), || {
+                self.now() + self.skew.get()
+            });
         let progress = |tell: Tell<'_>| {
             if let Tell::Now(line) = tell {
                 self.hear(line, &stop);
