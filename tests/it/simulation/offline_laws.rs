@@ -116,7 +116,7 @@ fn an_observation_of_another_format_version_or_fleet_is_refused() {
         assert_eq!(refused(&text), "taken");
         let version = env!("CARGO_PKG_VERSION");
         let newer = text.replace("\"formatVersion\":2", "\"formatVersion\":3");
-        let said = format!("is an observation of format 2, written by o7s {version}; this version reads format 1");
+        let said = format!("is an observation of format 3, written by o7s {version}; this version reads format 2");
         assert_eq!(refused(&newer), said);
         // Also when the rest has changed beyond recognition.
         assert_eq!(refused(&newer.replace("\"railway\":", "\"somethingElse\":")), said);
