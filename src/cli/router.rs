@@ -142,6 +142,7 @@ async fn by_database(args: &RouterArgs, signals: &Signals) -> Result<u8, Failure
         tokens: Some(followed.tokens()),
         administrators: derived_administrators(keys),
         applied: followed.applied(),
+        metered: Box::new(|_| {}),
         peer: followed.peer(),
     };
     let (table, rules, replica) = (sources.table.clone(), sources.rules.clone(), followed.replica);
@@ -226,6 +227,7 @@ async fn by_file(args: &RouterArgs, path: &Path, signals: &Signals) -> Result<u8
             })
         },
         applied: Box::new(|_, _| {}),
+        metered: Box::new(|_| {}),
         peer: Arc::new(|_| None),
     };
     let (known_table, known_rules) = (sources.table.clone(), sources.rules.clone());

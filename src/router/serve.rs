@@ -26,7 +26,7 @@ use super::protocol::server_login::cancel_request;
 use super::table::{Entry, Table};
 use super::throttle::Throttle;
 use super::tls::{PemFiles, Tls, TlsError};
-use super::worker::{CancelRequest, OpenRequest, Outside, Team, Timing, replica_of};
+use super::worker::{CancelRequest, Metered, OpenRequest, Outside, Team, Timing, replica_of};
 
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -49,10 +49,14 @@ pub struct Sources {
     pub administrators: Administrators,
     /// Told of each tenant's version once it is in force here. Must not block.
     pub applied: Applied,
+    /// Must not block.
+    pub metered: Meters,
     /// Another replica's address, by its number, for the cancel requests that meant it.
     pub peer: Peer,
 }
 
+/// Takes what workers have counted, on their threads.
+pub type Meters = Box<dyn Fn(Vec<Metered>) + Send + Sync>;
 pub type Applied = Box<dyn Fn(&Arc<str>, u64) + Send + Sync>;
 pub type Peer = Arc<dyn Fn(u8) -> Option<SocketAddr> + Send + Sync>;
 
@@ -97,6 +101,7 @@ pub fn start(config: &Config, sources: Sources) -> Result<Running, Error> {
         team: OnceLock::new(),
         wake: config.wake,
         applied: sources.applied,
+        metered: sources.metered,
     });
     let shared: Arc<dyn Outside> = outside.clone();
     let (team, threads) = Team::start(config.workers, &shared, config.timing).map_err(Error::Threads)?;
@@ -201,6 +206,7 @@ struct Async {
     team: OnceLock<Team>,
     wake: Duration,
     applied: Applied,
+    metered: Meters,
 }
 
 impl Outside for Async {
@@ -240,6 +246,10 @@ impl Outside for Async {
 
     fn applied(&self, tenant: &Arc<str>, version: u64) {
         (self.applied)(tenant, version);
+    }
+
+    fn metered(&self, counted: Vec<Metered>) {
+        (self.metered)(counted);
     }
 }
 

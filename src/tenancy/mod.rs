@@ -1,5 +1,5 @@
 //! The words everyone shares: tenant, tier, ceilings, route, instance, credentials. Pure: no I/O, no clock.
-//! Read: id, quantity, limits, route, secret, keyring, scram, login, api_key, marker, code, digest.
+//! Read: id, quantity, limits, route, secret, keyring, scram, login, api_key, marker, meter, code, digest.
 
 mod api_key;
 mod code;
@@ -9,6 +9,7 @@ mod keyring;
 mod limits;
 mod login;
 mod marker;
+mod meter;
 mod quantity;
 mod route;
 pub mod scram;
@@ -26,6 +27,7 @@ pub use keyring::{Credential, Fingerprint, FleetUid, GENERATION_MAX, Keyring, We
 pub use limits::{Limits, Over, OverLimit, Upgrade};
 pub use login::{Login, connection_url, role_name};
 pub use marker::{DatabaseMarker, OWNER_VARIABLE, Purpose, RoleMarker, ServiceMarker, Unreadable, adopted_grants};
+pub use meter::{Ceiling, Minute, Usage};
 pub use quantity::{BadQuantity, Bytes, Millis, Percent, counted};
 pub use route::{Address, Endpoint, Route, RouteState};
 pub use scram::{NoVerifier, ScramKeys, Verifier};

@@ -23,7 +23,7 @@ const SERIES: [(&str, &str, &str, Of); 12] = [
     ("o7s_router_servers_idle", "gauge", "Server connections that nobody uses.", |t| t.idle_servers.to_string()),
     ("o7s_router_sessions_total", "counter", "Sessions admitted.", |t| t.counts.sessions.to_string()),
     ("o7s_router_queries_total", "counter", "Queries sent to a server.", |t| t.counts.queries.to_string()),
-    ("o7s_router_errors_total", "counter", "Errors sent to clients.", |t| t.counts.errors.to_string()),
+    ("o7s_router_errors_total", "counter", "Errors sent to clients.", |t| t.counts.errors().to_string()),
     ("o7s_router_received_bytes_total", "counter", "Bytes from clients, before encryption.", |t| {
         t.counts.bytes_in.to_string()
     }),

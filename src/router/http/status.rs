@@ -103,7 +103,7 @@ pub async fn of(state: &HttpState) -> Status {
         idle_servers: report.idle_servers,
         sessions: report.counts.sessions,
         queries: report.counts.queries,
-        errors: report.counts.errors,
+        errors: report.counts.errors(),
         bytes_in: report.counts.bytes_in,
         bytes_out: report.counts.bytes_out,
     };

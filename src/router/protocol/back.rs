@@ -12,6 +12,7 @@ use super::replies::{Kind, Local, Owed};
 use super::settings::{Settings, Value};
 use super::sql::Effect;
 use super::statements::Statement;
+use super::tally::Tally;
 
 /// Statements a server connection keeps; the longest unused one goes.
 const PREPARED_MAX: usize = 512;
@@ -32,6 +33,10 @@ pub struct Back {
     pub(super) sent: bool,
     pub(super) repeat: Repeat,
     pub(super) in_copy: bool,
+    /// Of the command under way: its rows come from the client.
+    pub(super) copied_in: bool,
+    /// A command of the client's has ended since no transaction was open.
+    pub(super) worked: bool,
     /// A Sync was sent before the COPY had begun: the server has ignored it, unless the COPY was interrupted before that.
     early_sync: bool,
     /// DISCARD ALL is under way.
@@ -78,7 +83,7 @@ pub struct Told {
     pub fatal: Option<Vec<u8>>,
     /// One of the router's own queries failed: the body of the ErrorResponse.
     pub ours_failed: Option<Vec<u8>>,
-    pub errors: u32,
+    pub tally: Tally,
     /// The server refused to write: it may be a primary no more.
     pub read_only: bool,
     /// To be sent to the server at once.
@@ -110,6 +115,8 @@ impl Back {
             sent: false,
             repeat: Repeat::default(),
             in_copy: false,
+            copied_in: false,
+            worked: false,
             discarding: false,
             early_sync: false,
             flush_wanted: false,
@@ -331,7 +338,7 @@ impl Back {
                     let Some(&next) = input.get(at + head.total) else { break };
                     keep &= next != b'E';
                 }
-                tag => keep = self.count(tag, keep)?,
+                tag => keep = self.count(tag, keep, &mut told.tally)?,
             }
             self.swallow = !keep;
             self.remaining = head.total;
@@ -354,7 +361,7 @@ impl Back {
     ) -> Result<bool, Desync> {
         match tag {
             b'C' => {
-                self.complete(body, front.as_deref_mut(), shared);
+                self.complete(body, front.as_deref_mut(), shared, &mut told.tally);
                 Ok(keep)
             }
             b'S' => {
@@ -365,7 +372,7 @@ impl Back {
             // One ReadyForQuery too many would be taken for the answer to somebody else's query.
             b'E' if self.early_sync && field(body, b'R') == Some(b"ProcessInterrupts") => Err(Desync::Interrupted),
             b'E' => Ok(self.error(body, keep, front, shared, told, out)),
-            _ => self.ready(body, keep, front.as_deref_mut()),
+            _ => self.ready(body, keep, front.as_deref_mut(), &mut told.tally),
         }
     }
 
@@ -380,9 +387,13 @@ impl Back {
     }
 
     /// CommandComplete.
-    fn complete(&mut self, tag: &[u8], front: Option<&mut Front>, shared: &mut Shared) {
+    fn complete(&mut self, tag: &[u8], front: Option<&mut Front>, shared: &mut Shared, tally: &mut Tally) {
         self.rolls_back = tag == b"ROLLBACK\0";
         let Some(owed) = self.owed.front_mut() else { return };
+        if owed.kind != Kind::OurQuery {
+            tally.complete(tag, std::mem::take(&mut self.copied_in));
+            self.worked = true;
+        }
         let is_execute = owed.kind == Kind::Execute;
         let effects = &mut owed.effects;
         let due = if effects.is_empty() {
@@ -451,12 +462,21 @@ impl Back {
     }
 
     /// ReadyForQuery.
-    fn ready(&mut self, body: &[u8], keep: bool, front: Option<&mut Front>) -> Result<bool, Desync> {
+    fn ready(
+        &mut self,
+        body: &[u8],
+        keep: bool,
+        front: Option<&mut Front>,
+        tally: &mut Tally,
+    ) -> Result<bool, Desync> {
         let (Some(Kind::Query | Kind::Call | Kind::Sync | Kind::OurQuery | Kind::OurSync), &[status]) =
             (self.head_kind(), body)
         else {
             return Err(Desync::Unexpected('Z'));
         };
+        if status == b'I' && std::mem::take(&mut self.worked) {
+            tally.transactions += 1;
+        }
         self.pop();
         self.status = status;
         self.in_copy = false;
@@ -485,7 +505,7 @@ impl Back {
     }
 
     /// A message of which only the type counts; answers whether it goes on to the client.
-    fn count(&mut self, tag: u8, keep: bool) -> Result<bool, Desync> {
+    fn count(&mut self, tag: u8, keep: bool, tally: &mut Tally) -> Result<bool, Desync> {
         let unexpected = Err(Desync::Unexpected(char::from(tag)));
         match (tag, self.head_kind()) {
             // Of a name that was taken: the server had lost it, and nobody knew.
@@ -507,7 +527,10 @@ impl Back {
             (b'T' | b'n', Some(Kind::DescribePortal)) => drop(self.pop()),
             (b'I' | b's', Some(Kind::Execute)) => drop(self.pop()),
             (b'T' | b'I', Some(Kind::Query | Kind::OurQuery)) | (b't', Some(Kind::Describe(_))) => {}
-            (b'V', Some(Kind::Call)) => {}
+            (b'V', Some(Kind::Call)) => {
+                tally.other += 1;
+                self.worked = true;
+            }
             (b'G' | b'W', Some(Kind::Query | Kind::Execute)) => self.copy_begins(),
             (b'H', Some(Kind::Query | Kind::Execute)) | (b'c', Some(_)) => {}
             // Out of turn at any time; too long to be looked into.
@@ -530,6 +553,7 @@ impl Back {
             !ignored
         });
         self.in_copy = !ended;
+        self.copied_in = true;
         // What was a Sync of the segment's is none any more.
         self.segment |= self.head_kind() == Some(Kind::Execute) && !self.owed.iter().any(|o| o.kind == Kind::Sync);
     }

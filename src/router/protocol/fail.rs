@@ -108,9 +108,15 @@ impl Back {
         }
         self.repeat.end();
         self.failed = true;
-        told.errors += 1;
-        told.read_only |= field(body, b'C') == Some(b"25006");
-        let Some(kind) = self.head_kind() else {
+        let code = field(body, b'C');
+        told.read_only |= code == Some(b"25006");
+        let kind = self.head_kind();
+        if kind != Some(Kind::OurQuery) {
+            told.tally.error(code);
+            self.worked = true;
+            self.copied_in = false;
+        }
+        let Some(kind) = kind else {
             // Out of turn: the connection ends, as by `pg_terminate_backend`.
             told.fatal = Some(body.to_vec());
             return false;
@@ -131,7 +137,7 @@ impl Back {
                 return front.is_some();
             }
             Kind::ParseTwice => self.twice.take().map(|twice| renamed(body, &twice.servers, &twice.own)),
-            Kind::Bind(id) | Kind::Describe(id) if field(body, b'C') == Some(b"26000") => {
+            Kind::Bind(id) | Kind::Describe(id) if code == Some(b"26000") => {
                 self.unprepare(id);
                 match front.as_deref().and_then(|front| front.named(id)) {
                     Some((own, statement)) => Some(renamed(body, &statement.name, own)),

@@ -1,6 +1,6 @@
 //! The wire protocol, versions 3.0 and 3.2, as values: bytes in, decisions out. No socket, no clock, no randomness.
 //! Read: frame, error, then for logins startup, options, scram, oauth, client_login, server_login; for sessions sql, settings,
-//! statements, message, names, replies, front, back, fail, repeat, ours.
+//! statements, message, tally, names, replies, front, back, fail, repeat, ours.
 
 pub mod back;
 pub mod client_login;
@@ -21,3 +21,4 @@ pub mod settings;
 pub mod sql;
 pub mod startup;
 pub mod statements;
+pub mod tally;

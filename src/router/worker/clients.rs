@@ -245,6 +245,8 @@ impl Worker {
             if record.socket.blocked() {
                 return at;
             }
+            // What it adds to a request that the server has not whole yet ends that request later.
+            let unfinished = record.back.copies_in() || record.back.wants_sync() && !record.back.owes_ready();
             self.to_server.clear();
             if granted {
                 let back = &mut record.back;
@@ -263,6 +265,7 @@ impl Worker {
             }
             if !self.to_server.is_empty() {
                 self.write_server(server, rest);
+                self.asked(server, unfinished);
             }
             self.to_client.clear();
             self.halls.servers[server].back.give_overdue(&mut self.to_client);

@@ -2,9 +2,10 @@
 //! nothing is shared: other threads send [`Order`]s.
 //!
 //! Read: outside (what it asks of the async side), socket, state (its records), clients, servers, pools, pins, routes,
-//! report.
+//! report, meter.
 
 mod clients;
+mod meter;
 mod outside;
 mod pins;
 mod pools;
@@ -24,6 +25,8 @@ use mio::{Events, Poll, Token};
 
 use super::protocol::frame::Out;
 use super::protocol::front::Shared;
+use meter::Meter;
+pub use meter::Metered;
 pub use outside::{CancelRequest, OpenRequest, Order, Outside, PoolId, ServerId};
 pub use report::{Counts, Report, TenantReport};
 use state::{Halls, Slot};
@@ -65,6 +68,7 @@ pub(super) struct Worker {
     now: Instant,
     next_tick: Option<Instant>,
     draining: Option<Instant>,
+    meter: Meter,
 }
 
 impl Worker {
@@ -86,6 +90,9 @@ impl Worker {
                 }
             }
             self.now = clock();
+            if self.meter.is_due(self.now) {
+                self.meter();
+            }
             for slot in std::mem::take(&mut self.again) {
                 self.readable(slot);
             }
@@ -101,6 +108,7 @@ impl Worker {
             }
             self.bury();
             if self.draining.is_some() && self.halls.clients.is_empty() {
+                self.meter();
                 return;
             }
         }
@@ -144,6 +152,7 @@ impl Worker {
             Order::Route { tenant, entry } => self.route(&tenant, entry),
             Order::Table(table) => self.table(&table),
             Order::Report(give) => give(self.report()),
+            Order::Meter => self.meter(),
             Order::Drain { until } => self.drain(until),
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::meter::Metered;
 use super::report::Report;
 use super::state::ClientRecord;
 use crate::router::handover::{Client, OpenError, Proof, Server};
@@ -49,6 +50,8 @@ pub enum Order {
     /// All entries may have changed.
     Table(Arc<Table>),
     Report(Box<dyn FnOnce(Report) + Send>),
+    /// Asks for [`Outside::metered`].
+    Meter,
     /// No more clients come. Those at rest are told to go, the others when they come to rest, or at `until`.
     Drain {
         until: Instant,
@@ -87,4 +90,6 @@ pub trait Outside: Send + Sync {
     fn random(&self, bytes: &mut [u8]);
     /// The tenant's entry of this version is in force here: nothing runs by an older one any more.
     fn applied(&self, tenant: &Arc<str>, version: u64);
+    /// What was counted since the last time: when a minute ends, when asked, and before the worker ends.
+    fn metered(&self, counted: Vec<Metered>);
 }

@@ -275,6 +275,8 @@ impl Worker {
             serial,
             cancels: 0,
             doubted: false,
+            credited: self.now,
+            working: None,
             soiled: false,
             rests_since: self.now,
         };
@@ -343,6 +345,7 @@ impl Worker {
         let tenant = &mut self.halls.tenants[tenant_key];
         tenant.pools.retain(|&pool| pool != key);
         if tenant.pools.is_empty() && self.halls.tenants.len() > TENANTS_MAX {
+            self.meter_tenant(tenant_key);
             let tenant = self.halls.tenants.remove(tenant_key);
             self.halls.tenant_keys.remove(&tenant.entry.tenant);
             self.halls.instances[tenant.instance].queue.retain(|&waiting| waiting != tenant_key);

@@ -6,32 +6,7 @@ use super::Worker;
 use super::state::Duty;
 
 /// Of one tenant since the worker began; they only grow.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Sessions admitted.
-    pub sessions: u64,
-    /// Query, Execute and FunctionCall messages that went to a server.
-    pub queries: u64,
-    pub errors: u64,
-    /// Payload from and to clients, before encryption.
-    pub bytes_in: u64,
-    pub bytes_out: u64,
-    /// Times a client waited for a server connection, and how long, in microseconds.
-    pub waits: u64,
-    pub wait_micros: u64,
-}
-
-impl Counts {
-    pub fn add(&mut self, other: &Counts) {
-        self.sessions += other.sessions;
-        self.queries += other.queries;
-        self.errors += other.errors;
-        self.bytes_in += other.bytes_in;
-        self.bytes_out += other.bytes_out;
-        self.waits += other.waits;
-        self.wait_micros += other.wait_micros;
-    }
-}
+pub use crate::tenancy::Usage as Counts;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TenantReport {

@@ -23,6 +23,7 @@ impl Worker {
             pools: Vec::new(),
             open: 0,
             counts: super::Counts::default(),
+            metered: super::Counts::default(),
             applied: entry.version,
             patience_ends: None,
             full_until: None,
@@ -82,6 +83,8 @@ impl Worker {
         let record = &mut self.halls.tenants[key];
         // What is open is closed soon; until then it counts where the tenant is.
         if record.instance != instance {
+            self.meter_tenant(key);
+            let record = &mut self.halls.tenants[key];
             let (old, open) = (record.instance, record.open);
             record.instance = instance;
             self.halls.instances[old].queue.retain(|&waiting| waiting != key);

@@ -70,11 +70,11 @@ impl Worker {
                 return bytes.len();
             }
         };
+        self.answered(key, &told.tally);
         if let Some(client) = client
             && !self.to_client.is_empty()
         {
             let counts = &mut self.halls.tenant_of_pool(pool).counts;
-            counts.errors += u64::from(told.errors);
             counts.bytes_out += self.to_client.slices(bytes).map(|piece| piece.len() as u64).sum::<u64>();
             let socket = &mut self.halls.clients[client].socket;
             let written = match self.to_client.single(bytes) {
@@ -390,6 +390,8 @@ impl Worker {
         }
         server.socket.close();
         let _ = self.poll.registry().deregister(server.socket.source());
+        self.credit(key, self.now);
+        let server = &mut self.halls.servers[key];
         server.duty = Duty::Gone;
         let pool = server.pool;
         if let Some(client) = server.client.take()

@@ -120,6 +120,10 @@ pub(super) struct ServerRecord {
     pub cancels: u32,
     /// It may lead to a standby.
     pub doubted: bool,
+    /// Its time is counted up to here.
+    pub credited: Instant,
+    /// It works on requests since, or since that was last counted.
+    pub working: Option<Instant>,
     /// A session was on it: DISCARD ALL before anybody else gets it.
     pub soiled: bool,
     /// When the client that keeps it was last done with something.
@@ -154,6 +158,8 @@ pub(super) struct Tenant {
     /// Server connections, those being opened among them.
     pub open: u32,
     pub counts: Counts,
+    /// As they were when they were last metered.
+    pub metered: Counts,
     /// The version [`super::Outside::applied`] was last told of.
     pub applied: u64,
     /// When what still runs is ended, because the tenant is paused.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Poll, Waker};
 
+use super::meter::Meter;
 use super::outside::{Order, Outside, PoolId, ServerId};
 use super::report::Report;
 use super::state::Halls;
@@ -114,6 +115,7 @@ impl Team {
                 now: super::clock(),
                 next_tick: None,
                 draining: None,
+                meter: Meter::new(super::clock()),
             };
             threads.push(std::thread::Builder::new().name(format!("router-{index}")).spawn(move || serve(worker))?);
         }
@@ -177,6 +179,13 @@ impl Team {
     pub fn report(&self, give: &(impl Fn(Report) + Clone + Send + 'static)) {
         for worker in 0..self.members.len() {
             self.send(worker, Order::Report(Box::new(give.clone())));
+        }
+    }
+
+    /// Asks each worker to hand over what it has counted.
+    pub fn meter(&self) {
+        for worker in 0..self.members.len() {
+            self.send(worker, Order::Meter);
         }
     }
 

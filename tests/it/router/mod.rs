@@ -8,6 +8,7 @@ mod chaos;
 mod copy;
 mod extended;
 mod failure;
+mod meter;
 mod session;
 mod simple;
 mod state;

@@ -9,7 +9,7 @@ use ogelnates::router::identify::Rules;
 use ogelnates::router::serve::{Config, Running, Sources, start};
 use ogelnates::router::table::{Encryption, Entry, Login, Roles, State, Table};
 use ogelnates::router::worker::{Counts, Timing};
-use ogelnates::tenancy::{Address, Secret};
+use ogelnates::tenancy::{Address, Secret, Usage};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
@@ -26,6 +26,7 @@ pub struct World {
     port: u16,
     server: u16,
     password: Secret,
+    metered: Arc<Mutex<Usage>>,
 }
 
 /// What a test may want otherwise.
@@ -71,6 +72,7 @@ impl World {
             upgrade: None,
             version: 1,
         };
+        let metered = Arc::<Mutex<Usage>>::default();
         let (table, tables) = watch::channel(Arc::new(table_of(&entry)));
         let identify = Rules { identify: vec![Identify::Database], domain: None };
         let (rules, rule) = watch::channel(Arc::new(identify));
@@ -81,6 +83,13 @@ impl World {
             tokens: None,
             administrators: Arc::new(|_| Vec::new()),
             applied: Box::new(|_, _| {}),
+            metered: {
+                let metered = Arc::clone(&metered);
+                Box::new(move |counted| {
+                    let mut sum = metered.lock().expect("not poisoned");
+                    counted.iter().for_each(|counted| sum.add(&counted.usage));
+                })
+            },
             peer: Arc::new(|_| None),
         };
         let config = Config {
@@ -101,6 +110,7 @@ impl World {
             server,
             password: shared.password.clone(),
             database,
+            metered,
             runtime,
         }
     }
@@ -182,6 +192,21 @@ impl World {
         assert_eq!(shown(&through), shown(&direct));
         assert!(through == direct, "the same letters, other bytes: {through:?}\n{direct:?}");
         shown(&direct)
+    }
+
+    /// All that the worker has counted.
+    pub fn usage(&self) -> Usage {
+        let team = self.running.as_ref().expect("running").team();
+        let (asked, answer) = std::sync::mpsc::channel();
+        team.meter();
+        // Orders are carried out one after the other.
+        team.report(&move |_| asked.send(()).unwrap_or_default());
+        answer.recv_timeout(PATIENCE).expect("answered");
+        self.handed_over()
+    }
+
+    pub fn handed_over(&self) -> Usage {
+        *self.metered.lock().expect("not poisoned")
     }
 
     pub fn stop(&mut self) {
