@@ -19,6 +19,7 @@ use crate::router::http::{self, Condition, HttpState, Reports, serve_http};
 use crate::router::identify::Rules;
 use crate::router::login::Tokens;
 use crate::router::look_up::derived_administrators;
+use crate::router::metering::{Collector, Journal, Metering, MeteringConfig};
 use crate::router::serve::{self, Config, Running, Sources, start};
 use crate::router::table::Table;
 use crate::router::tls::PemFiles;
@@ -58,7 +59,8 @@ pub struct RouterArgs {
     /// Reach instances by their TCP proxies; without it by their addresses inside the Railway environment
     #[arg(long)]
     pub public: bool,
-    /// Keep the routes in this file, for a start while the control database is away
+    /// Keep the routes in this file, for a start while the control database is away; usage is kept beside it, so that a
+    /// router that is killed loses none that it had sealed
     #[arg(long, value_name = "FILE")]
     pub cache: Option<PathBuf>,
     /// Where other replicas reach this one with the cancel requests of its clients
@@ -76,6 +78,9 @@ pub struct RouterArgs {
     /// How long clients may take to end what they do when the router stops
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time)]
     pub drain: Millis,
+    /// How often usage is sealed and sent to the control database: a router that is killed loses at most this much
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time)]
+    pub usage_every: Millis,
     /// How long a client waits for an instance that sleeps or starts
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time)]
     pub wake: Millis,
@@ -129,6 +134,13 @@ async fn by_database(args: &RouterArgs, signals: &Signals) -> Result<u8, Failure
         workers: config.workers,
         environment: Box::new(super::config::secret),
     };
+    let metering = MeteringConfig {
+        database: follow.database.clone(),
+        router: args.name.as_ref().map_or("router", RouterName::as_str).to_owned(),
+        every: Duration::from_millis(args.usage_every.0.max(100)),
+        journal: args.cache.as_deref().map(Journal::beside),
+    };
+    let collector = Arc::<Collector>::default();
     let begun = follow::begin(follow, keys.clone()).await.map_err(|error| match error {
         follow::Error::Store(error) => Failure::Store(error),
         follow::Error::OtherFleet { have, want } => Failure::OtherFleet { have, want },
@@ -142,7 +154,7 @@ async fn by_database(args: &RouterArgs, signals: &Signals) -> Result<u8, Failure
         tokens: Some(followed.tokens()),
         administrators: derived_administrators(keys),
         applied: followed.applied(),
-        metered: Box::new(|_| {}),
+        metered: collector.taker(),
         peer: followed.peer(),
     };
     let (table, rules, replica) = (sources.table.clone(), sources.rules.clone(), followed.replica);
@@ -156,6 +168,8 @@ async fn by_database(args: &RouterArgs, signals: &Signals) -> Result<u8, Failure
         let state = http_state(&running, (table, rules), Some(followed.tokens()), condition, replica);
         follower.spawn(serve_http(listen_http(address).await?, state, stop.clone()));
     }
+    let metering = Metering::new(metering, collector);
+    follower.spawn(metering.run(team.clone(), stop.clone()));
     let until = stop.clone();
     follower.spawn(following.run(move |tenant, entry| team.route(tenant, entry), until));
     serve_until(running, signals, &draining).await;

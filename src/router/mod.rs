@@ -6,7 +6,7 @@
 //! connections are opened on the async side too, and handed over in the same way.
 //!
 //! Never: parses a body it merely forwards, wakes an instance without a client, or reads SQL as more than words.
-//! Read: table, handover, protocol, open, look_up, worker, follow.
+//! Read: table, handover, protocol, open, look_up, worker, follow, metering.
 
 mod code;
 pub mod credentials;
@@ -20,6 +20,7 @@ pub mod jwt;
 pub mod listener;
 pub mod login;
 pub mod look_up;
+pub mod metering;
 pub mod open;
 pub mod protocol;
 pub mod routes_file;

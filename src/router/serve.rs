@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
-use crate::tenancy::Keyring;
+use crate::tenancy::{Keyring, Metered};
 
 use super::credentials::{Credentials, LookUp};
 use super::handover::OpenError;
@@ -26,7 +26,7 @@ use super::protocol::server_login::cancel_request;
 use super::table::{Entry, Table};
 use super::throttle::Throttle;
 use super::tls::{PemFiles, Tls, TlsError};
-use super::worker::{CancelRequest, Metered, OpenRequest, Outside, Team, Timing, replica_of};
+use super::worker::{CancelRequest, OpenRequest, Outside, Team, Timing, replica_of};
 
 #[derive(Debug, Clone)]
 pub struct Config {

@@ -18,9 +18,11 @@ fn migrator() -> Migrator {
     let second = Migration::new(2, Cow::Borrowed("renames"), MigrationType::Simple, renames, false);
     let routers = include_str!("../../migrations/0003_routers.sql").into_sql_str();
     let third = Migration::new(3, Cow::Borrowed("routers"), MigrationType::Simple, routers, false);
+    let meters = include_str!("../../migrations/0004_meters.sql").into_sql_str();
+    let fourth = Migration::new(4, Cow::Borrowed("meters"), MigrationType::Simple, meters, false);
     let keys = include_str!("../../migrations/0006_api_keys.sql").into_sql_str();
     let sixth = Migration::new(6, Cow::Borrowed("api keys"), MigrationType::Simple, keys, false);
-    let mut migrator = Migrator::with_migrations(vec![first, second, third, sixth]);
+    let mut migrator = Migrator::with_migrations(vec![first, second, third, fourth, sixth]);
     // Ours lives beside what it describes, so that a service may keep a table of its own under sqlx's name.
     migrator.create_schema("o7s");
     migrator.dangerous_set_table_name("o7s.migrations");

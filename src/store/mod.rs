@@ -2,7 +2,7 @@
 //! write them. All its SQL is here, and no SQL leaves. Never talks to Railway or to a tenant's database.
 //! Read: connect, migrate, load, lease, holder, then what is written under a lease: remember, routes, pauses, api_keys,
 //! record;
-//! what routers do: follow, replicas; server.
+//! what routers do: follow, replicas, meters, rollup; server.
 
 mod api_keys;
 mod code;
@@ -12,11 +12,13 @@ mod follow;
 mod holder;
 mod lease;
 mod load;
+mod meters;
 mod migrate;
 mod pauses;
 mod record;
 mod remember;
 mod replicas;
+mod rollup;
 mod routes;
 mod server;
 
@@ -28,6 +30,7 @@ pub use follow::{ApiKeyRow, Changes, Follower, Replica, RouteRow, RouterRow};
 pub use holder::{Holder, HolderSession};
 pub use lease::Lease;
 pub use load::FleetRow;
+pub use meters::{Flushed, Meters};
 pub use migrate::SCHEMA_VERSION;
 pub use pauses::Pausing;
 pub use record::{

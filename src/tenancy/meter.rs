@@ -1,6 +1,8 @@
 //! What is counted of a tenant, as whole numbers, and the minutes it is counted by. Every counter only grows; what would
 //! pass the largest number stays there.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 /// One counter a line: its name is that of the column, the JSON key and the head of the CSV.
@@ -10,7 +12,7 @@ macro_rules! counters {
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(default, deny_unknown_fields)]
         pub struct Usage {
-            $($(#[$doc])* pub $name: u64,)*
+            $($(#[$doc])* #[serde(skip_serializing_if = "is_zero")] pub $name: u64,)*
         }
 
         impl Usage {
@@ -82,6 +84,11 @@ counters! {
     rejected_storage,
     rejected_statement_time,
     rejected_requests,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// What a tier limits, where the router refuses.
@@ -158,6 +165,15 @@ impl Minute {
     pub fn coarse(self, minutes: i64) -> Minute {
         Minute(self.0 - self.0.rem_euclid(minutes.max(1)))
     }
+}
+
+/// Counted of one tenant on one instance, in (a part of) one minute.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Metered {
+    pub minute: Minute,
+    pub tenant: Arc<str>,
+    pub instance: Arc<str>,
+    pub usage: Usage,
 }
 
 #[cfg(test)]

@@ -1,21 +1,11 @@
 //! What a worker has counted, handed over by minute: when a minute ends, when it is asked, and when the worker ends.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Worker;
 use super::state::Duty;
 use crate::router::protocol::tally::Tally;
-use crate::tenancy::{Minute, Usage};
-
-/// Counted of one tenant on one instance, in (a part of) one minute.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Metered {
-    pub minute: Minute,
-    pub tenant: Arc<str>,
-    pub instance: Arc<str>,
-    pub usage: Usage,
-}
+use crate::tenancy::{Metered, Minute};
 
 /// The minute that is being counted. The wall clock is read when one ends and when somebody asks, not for each event.
 pub(super) struct Meter {

@@ -26,7 +26,6 @@ use mio::{Events, Poll, Token};
 use super::protocol::frame::Out;
 use super::protocol::front::Shared;
 use meter::Meter;
-pub use meter::Metered;
 pub use outside::{CancelRequest, OpenRequest, Order, Outside, PoolId, ServerId};
 pub use report::{Counts, Report, TenantReport};
 use state::{Halls, Slot};
@@ -152,7 +151,10 @@ impl Worker {
             Order::Route { tenant, entry } => self.route(&tenant, entry),
             Order::Table(table) => self.table(&table),
             Order::Report(give) => give(self.report()),
-            Order::Meter => self.meter(),
+            Order::Meter(done) => {
+                self.meter();
+                done();
+            }
             Order::Drain { until } => self.drain(until),
         }
     }

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::meter::Metered;
 use super::report::Report;
 use super::state::ClientRecord;
 use crate::router::handover::{Client, OpenError, Proof, Server};
 use crate::router::table::{Encryption, Entry, Table};
-use crate::tenancy::Address;
+use crate::tenancy::{Address, Metered};
 
 /// A pool of one worker; `serial` tells it from an earlier one in the same place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,8 +49,8 @@ pub enum Order {
     /// All entries may have changed.
     Table(Arc<Table>),
     Report(Box<dyn FnOnce(Report) + Send>),
-    /// Asks for [`Outside::metered`].
-    Meter,
+    /// Asks for [`Outside::metered`]; called afterwards.
+    Meter(Box<dyn FnOnce() + Send>),
     /// No more clients come. Those at rest are told to go, the others when they come to rest, or at `until`.
     Drain {
         until: Instant,

@@ -183,9 +183,10 @@ impl Team {
     }
 
     /// Asks each worker to hand over what it has counted.
-    pub fn meter(&self) {
+    /// Each calls `done` afterwards.
+    pub fn meter(&self, done: &(impl Fn() + Clone + Send + 'static)) {
         for worker in 0..self.members.len() {
-            self.send(worker, Order::Meter);
+            self.send(worker, Order::Meter(Box::new(done.clone())));
         }
     }
 

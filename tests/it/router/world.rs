@@ -198,9 +198,7 @@ impl World {
     pub fn usage(&self) -> Usage {
         let team = self.running.as_ref().expect("running").team();
         let (asked, answer) = std::sync::mpsc::channel();
-        team.meter();
-        // Orders are carried out one after the other.
-        team.report(&move |_| asked.send(()).unwrap_or_default());
+        team.meter(&move || asked.send(()).unwrap_or_default());
         answer.recv_timeout(PATIENCE).expect("answered");
         self.handed_over()
     }
