@@ -59,6 +59,8 @@ pub enum Command {
     Status(super::status::StatusArgs),
     /// Show what happened
     Events(EventsArgs),
+    /// Show what tenants used: queries, rows, bytes, time, errors
+    Usage(super::usage::UsageArgs),
     /// Ask for new passwords of a tenant, in its manifest
     Rotate(super::rotate::RotateArgs),
     /// Look at everything a run depends on, and say what to do where it is not well

@@ -40,6 +40,7 @@ mod signals;
 mod status;
 mod telemetry;
 mod tenant;
+mod usage;
 pub mod validate;
 
 use std::io::{self, Write as _};
@@ -121,6 +122,7 @@ fn run(command: Command) -> Result<u8, Failure> {
         Command::Lease(args) => asynchronous(lease::run(args)),
         Command::Tenant(args) => asynchronous(tenant::run(args)),
         Command::Events(args) => asynchronous(events::run(args)),
+        Command::Usage(args) => asynchronous(usage::run(args)),
     }
 }
 

@@ -7,6 +7,7 @@ mod pause;
 mod show;
 
 use clap::{Args, Subcommand};
+pub use limits::size;
 
 use super::args::{Format, Input};
 use super::config;

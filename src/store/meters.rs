@@ -190,10 +190,12 @@ async fn flush(
     let (now, from, until): (i64, i64, i64) = sqlx::query_as(STATE).fetch_one(&mut *transaction).await?;
     let counted = stamped(counted, now, from);
     if counted.last_key_value().is_some_and(|((minute, ..), _)| minute.unix_seconds() >= until) {
+        transaction.rollback().await?;
         return Ok(Turn::NoRoom);
     }
     let moved = sqlx::query(ADVANCE).bind(writer).bind(seq).bind(sealed).execute(&mut *transaction).await?;
     if moved.rows_affected() != 1 {
+        transaction.rollback().await?;
         return Ok(Turn::Done(Flushed::OutOfTurn));
     }
     let minutes: Vec<i64> = counted.keys().map(|(minute, ..)| minute.unix_seconds()).collect();

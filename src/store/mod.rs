@@ -2,7 +2,7 @@
 //! write them. All its SQL is here, and no SQL leaves. Never talks to Railway or to a tenant's database.
 //! Read: connect, migrate, load, lease, holder, then what is written under a lease: remember, routes, pauses, api_keys,
 //! record;
-//! what routers do: follow, replicas, meters, rollup; server.
+//! what routers do: follow, replicas, meters, rollup; server. Usage is read by usage.
 
 mod api_keys;
 mod code;
@@ -21,6 +21,7 @@ mod replicas;
 mod rollup;
 mod routes;
 mod server;
+mod usage;
 
 pub use api_keys::{API_KEYS_MAX, ApiKeyInfo, Created};
 pub use code::Code;
@@ -40,3 +41,4 @@ pub use record::{
 pub use replicas::{Beat, Lagging, REPLICA_TTL, REPLICAS_MAX, RouterSeen, Routers};
 pub use routes::ROUTES_CHANNEL;
 pub use server::ControlServer;
+pub use usage::{Gap, Stored, UsageFilter, UsageReport, UsageRow};

@@ -109,6 +109,8 @@ async fn room(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     // A database that was away for long skips the days nobody can write of any more.
     let (want_from, want_until) = (today - days(MINUTE_DAYS), today + days(DAYS_AHEAD));
     if until >= want_until && from >= want_from {
+        // A transaction that is only dropped stays open until the connection's next query, and its lock with it.
+        transaction.rollback().await?;
         return Ok(false);
     }
     let kept = from.max(want_from);
@@ -177,6 +179,7 @@ async fn clean(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     let mut transaction = connection.begin().await?;
     sqlx::query(ALONE).execute(&mut *transaction).await?;
     if !sqlx::query_scalar(OLD_DUE).fetch_one(&mut *transaction).await? {
+        transaction.rollback().await?;
         return Ok(false);
     }
     for delete in OLD {

@@ -167,6 +167,16 @@ impl Minute {
     }
 }
 
+/// Seconds that are summed up where a time of `since` seconds is looked at: a screen of lines.
+pub fn usage_step(since: u64) -> u64 {
+    match since {
+        0..=7_200 => 300,
+        7_201..=172_800 => 3_600,
+        172_801..=8_640_000 => 86_400,
+        _ => 604_800,
+    }
+}
+
 /// Counted of one tenant on one instance, in (a part of) one minute.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Metered {

@@ -154,7 +154,7 @@ fn held(name: &str, used: Option<&DatabaseUse>) -> (String, Option<String>) {
 }
 
 /// For people: whole mebibytes, rounded up, from 10 MiB on; exact bytes are in the JSON.
-pub(super) fn size(bytes: u64) -> String {
+pub fn size(bytes: u64) -> String {
     match bytes {
         0..10_485_760 => format!("{} kiB", bytes.div_ceil(1024)),
         bytes => Bytes(bytes.div_ceil(1 << 20) << 20).to_string(),
