@@ -163,7 +163,7 @@ fn sparkline(values: &[u64]) -> String {
     let most = values.iter().copied().max().unwrap_or(0).max(1);
     let bar = |&value: &u64| match value {
         0 => ' ',
-        value => BARS[usize::try_from(u128::from(value - 1) * 8 / u128::from(most)).unwrap_or(0).min(7)],
+        value => BARS[usize::try_from((u128::from(value) * 8).div_ceil(u128::from(most)) - 1).unwrap_or(0).min(7)],
     };
     values.iter().map(bar).collect()
 }
@@ -235,7 +235,21 @@ mod tests {
 
     #[test]
     fn tables_add_up_and_show_when() {
-        insta::assert_snapshot!(by_tenant(&report()) + "\n" + &by_time(&report()), @"");
+        insta::assert_snapshot!(by_tenant(&report()) + "\n" + &by_time(&report()), @r"
+        TENANT  QUERIES  READS  WRITES  ROWS  SENT      SERVER TIME  CONNECTED  ERRORS  REFUSED  STORED  QUERIES OVER TIME
+        acme    121      121    0       363   121Mi     181 s        180 min    16      0        12Mi    ▁█   ▄
+        beta    7        7      0       21    7168 kiB  10 s         60 min     1       0                  █
+        all     128      128    0       384   128Mi     192 s        240 min    17      0        12Mi    ▁█▁  ▄
+
+        FROM (UTC)        QUERIES  READS  WRITES  ROWS  SENT      SERVER TIME  CONNECTED  ERRORS  REFUSED  QUERIES
+        2027-01-15 08:00  1        1      0       3     1024 kiB  1.500 s      60 min     0       0        █
+        2027-01-15 09:00  80       80     0       240   80Mi      120 s        60 min     11      0        ████████████████████
+        2027-01-15 10:00  7        7      0       21    7168 kiB  10 s         60 min     1       0        █
+        2027-01-15 11:00  0        0      0       0     0 kiB     0.000 s      0.000 s    0       0
+        2027-01-15 12:00  0        0      0       0     0 kiB     0.000 s      0.000 s    0       0
+        2027-01-15 13:00  40       40     0       120   40Mi      60 s         60 min     5       0        ██████████
+        all               128      128    0       384   128Mi     192 s        240 min    17      0
+        ");
         let mut out = Vec::new();
         csv(&mut out, &report()).expect("written");
         let text = String::from_utf8(out).expect("text");
