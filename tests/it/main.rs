@@ -30,6 +30,8 @@ mod manifest_count;
 mod manifest_page;
 mod manifest_schema;
 #[cfg(feature = "local")]
+mod metering;
+#[cfg(feature = "local")]
 mod meters;
 #[cfg(feature = "local")]
 mod offline;

@@ -34,6 +34,11 @@ impl RouterProcess {
         RouterProcess { port: serving.await, child }
     }
 
+    /// As by `kill -9`.
+    pub async fn kill(mut self) {
+        self.child.kill().await.expect("killed");
+    }
+
     /// Lets it end by itself, and answers its exit code.
     pub async fn stop(mut self) -> Option<i32> {
         let id = self.child.id().expect("it runs").to_string();

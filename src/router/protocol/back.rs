@@ -147,6 +147,11 @@ impl Back {
         self.owed.iter().any(|owed| matches!(owed.kind, Kind::Query | Kind::Call | Kind::Sync | Kind::OurSync))
     }
 
+    /// Of the one request that is under way the server has only a part.
+    pub fn has_a_part(&self) -> bool {
+        self.in_copy || self.wants_sync() && !self.owes_ready()
+    }
+
     /// The server waits for the data of a COPY.
     pub fn copies_in(&self) -> bool {
         self.in_copy

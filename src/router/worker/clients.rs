@@ -245,8 +245,7 @@ impl Worker {
             if record.socket.blocked() {
                 return at;
             }
-            // What it adds to a request that the server has not whole yet ends that request later.
-            let unfinished = record.back.copies_in() || record.back.wants_sync() && !record.back.owes_ready();
+            let unfinished = record.back.has_a_part();
             self.to_server.clear();
             if granted {
                 let back = &mut record.back;
@@ -264,8 +263,7 @@ impl Worker {
                 self.queries_start(key, step.queries);
             }
             if !self.to_server.is_empty() {
-                self.write_server(server, rest);
-                self.asked(server, unfinished);
+                self.ask_server(server, rest, unfinished);
             }
             self.to_client.clear();
             self.halls.servers[server].back.give_overdue(&mut self.to_client);

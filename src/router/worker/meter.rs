@@ -87,8 +87,10 @@ impl Worker {
         counts.server_micros = counts.server_micros.saturating_add(micros(worked));
     }
 
-    /// A client's bytes were sent to the server. `unfinished`: they belong to a request of which it had only a part.
-    pub(super) fn asked(&mut self, key: usize, unfinished: bool) {
+    /// Writes a client's bytes. `unfinished`: they belong to a request of which the server had only a part, so that its work
+    /// begins with them.
+    pub(super) fn ask_server(&mut self, key: usize, input: &[u8], unfinished: bool) {
+        self.write_server(key, input);
         let server = &mut self.halls.servers[key];
         if server.working.is_none() || unfinished {
             server.working = Some(self.now);

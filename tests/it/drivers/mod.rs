@@ -1,10 +1,10 @@
 //! Rust's drivers, unchanged, through a router process to a real Postgres: each check in the clear and over TLS, pooling by
 //! transaction and by session. Those of other languages: tests/drivers.
 
-mod replicas;
+pub mod replicas;
 mod sqlx_driver;
 mod tls;
-mod tokio_postgres_driver;
+pub mod tokio_postgres_driver;
 
 use std::future::Future;
 use std::time::Duration;

@@ -20,11 +20,11 @@ use crate::router_process::{RouterProcess, certificate};
 use crate::store::{World, fleet, route};
 use crate::support::{execute, open_folder, server};
 
-const MASTER_KEY: &str = "0123456789abcdef0123456789abcdef";
+pub const MASTER_KEY: &str = "0123456789abcdef0123456789abcdef";
 
 /// As a reconcile leaves a tenant behind: a role with its derived password, a database, a route. The tenant, the password
 /// and the control database.
-async fn reconciled() -> (String, Secret, World) {
+pub async fn reconciled() -> (String, Secret, World) {
     let (shared, world) = (server().await, World::migrated().await);
     let keys = Keyring::new(&Secret::new(MASTER_KEY)).expect("long enough");
     let database = shared.fresh_database().await;
