@@ -245,7 +245,6 @@ impl Worker {
             if record.socket.blocked() {
                 return at;
             }
-            let unfinished = record.back.has_a_part();
             self.to_server.clear();
             if granted {
                 let back = &mut record.back;
@@ -263,7 +262,7 @@ impl Worker {
                 self.queries_start(key, step.queries);
             }
             if !self.to_server.is_empty() {
-                self.ask_server(server, rest, unfinished);
+                self.ask_server(server, rest);
             }
             self.to_client.clear();
             self.halls.servers[server].back.give_overdue(&mut self.to_client);

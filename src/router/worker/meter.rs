@@ -87,14 +87,14 @@ impl Worker {
         counts.server_micros = counts.server_micros.saturating_add(micros(worked));
     }
 
-    /// Writes a client's bytes. `unfinished`: they belong to a request of which the server had only a part, so that its work
-    /// begins with them.
-    pub(super) fn ask_server(&mut self, key: usize, input: &[u8], unfinished: bool) {
+    /// Writes a client's bytes. Where the server had only a part of a request, its work begins with them.
+    pub(super) fn ask_server(&mut self, key: usize, input: &[u8]) {
         self.write_server(key, input);
         let server = &mut self.halls.servers[key];
-        if server.working.is_none() || unfinished {
+        if server.working.is_none() || server.has_a_part {
             server.working = Some(self.now);
         }
+        server.has_a_part = server.back.has_a_part();
     }
 
     /// The server has said something.
@@ -108,6 +108,8 @@ impl Worker {
             }
             _ => Duration::ZERO,
         };
+        // It waits for the data of a COPY.
+        server.has_a_part |= server.back.copies_in();
         let counts = &mut self.halls.tenant_of_pool(pool).counts;
         counts.server_micros = counts.server_micros.saturating_add(micros(worked));
         tally.add_to(counts);

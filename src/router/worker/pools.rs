@@ -277,6 +277,7 @@ impl Worker {
             doubted: false,
             credited: self.now,
             working: None,
+            has_a_part: false,
             soiled: false,
             rests_since: self.now,
         };

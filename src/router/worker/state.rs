@@ -124,6 +124,8 @@ pub(super) struct ServerRecord {
     pub credited: Instant,
     /// It works on requests since, or since that was last counted.
     pub working: Option<Instant>,
+    /// What it has of a request is not all of it.
+    pub has_a_part: bool,
     /// A session was on it: DISCARD ALL before anybody else gets it.
     pub soiled: bool,
     /// When the client that keeps it was last done with something.
