@@ -30,8 +30,6 @@ struct Router {
     ledger: Ledger,
     /// What would be on disk, where it has one.
     journal: Option<Vec<Batch>>,
-    /// Counted and in no batch yet, or in one that only memory has.
-    at_risk: HashSet<Arc<str>>,
 }
 
 struct World {
@@ -96,7 +94,7 @@ impl World {
         };
         for journal in [None, Some(Vec::new()), Some(Vec::new())] {
             let ledger = Ledger::new(world.writer(), Vec::new());
-            world.routers.push(Router { ledger, journal, at_risk: HashSet::new() });
+            world.routers.push(Router { ledger, journal });
         }
         world
     }
@@ -114,7 +112,6 @@ impl World {
                 self.events += 1;
                 let event: Arc<str> = format!("e{}", self.events).into();
                 let router = &mut self.routers[at];
-                router.at_risk.insert(Arc::clone(&event));
                 router.ledger.count(Metered {
                     minute: Minute::of_unix_ms(self.now * 1000),
                     tenant: event,
@@ -129,7 +126,6 @@ impl World {
                 if let Some(batch) = router.ledger.seal(now, |_| durable)
                     && let Some(journal) = &mut router.journal
                 {
-                    router.at_risk.retain(|event| !batch.counted.iter().any(|line| line.tenant == *event));
                     journal.push(Batch::clone(&batch));
                 }
             }
@@ -142,14 +138,12 @@ impl World {
             Op::Crash(at) => {
                 let writer = self.writer();
                 let router = &mut self.routers[at];
-                // With a journal what was sealed is there; without one a batch may still be in, or on its way.
-                let in_batches: HashSet<Arc<str>> = match router.journal {
-                    Some(_) => HashSet::new(),
-                    None => router.ledger.queue.iter().flat_map(|b| &b.counted).map(|l| l.tenant.clone()).collect(),
-                };
-                let lost: Vec<_> = router.at_risk.drain().filter(|event| !in_batches.contains(event)).collect();
-                self.lost.extend(lost);
-                self.unknown.extend(in_batches);
+                self.lost.extend(router.ledger.open.keys().map(|(_, tenant, _)| Arc::clone(tenant)));
+                // With a journal what was sealed is there; without one a batch may be in, or on its way.
+                if router.journal.is_none() {
+                    let sealed = router.ledger.queue.iter().flat_map(|batch| &batch.counted);
+                    self.unknown.extend(sealed.map(|line| Arc::clone(&line.tenant)));
+                }
                 router.ledger = Ledger::new(writer, router.journal.clone().unwrap_or_default());
             }
             Op::Clock(seconds) => self.now += seconds,
