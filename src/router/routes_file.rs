@@ -143,12 +143,19 @@ pub fn read(path: &Path, before: &Table, version: u64) -> Result<Routes, Error> 
     if bytes > BYTES_MAX {
         return Err(Error::TooLong { path: path.to_owned(), bytes });
     }
-    let text = std::fs::read_to_string(path).map_err(unread)?;
+    parse(path, &std::fs::read_to_string(path).map_err(unread)?, before, version)
+}
+
+/// [`read`] of a text that came from `path`.
+///
+/// # Errors
+/// It is no file of routes, or asks for what cannot be.
+pub fn parse(path: &Path, text: &str, before: &Table, version: u64) -> Result<Routes, Error> {
     let malformed = |reason: String| Error::Malformed { path: path.to_owned(), reason };
     let file: File = if text.trim_start().starts_with('{') {
-        serde_json::from_str(&text).map_err(|error| malformed(error.to_string()))?
+        serde_json::from_str(text).map_err(|error| malformed(error.to_string()))?
     } else {
-        serde_yaml::from_str(&text).map_err(|error| malformed(error.to_string()))?
+        serde_yaml::from_str(text).map_err(|error| malformed(error.to_string()))?
     };
     let mut table = Table { version, ..Table::default() };
     let mut administrators = HashMap::new();

@@ -18,6 +18,8 @@ mod error_page;
 #[cfg(feature = "local")]
 mod far;
 #[cfg(feature = "local")]
+mod fuzz;
+#[cfg(feature = "local")]
 mod generated_fleet;
 #[cfg(feature = "local")]
 mod lease;

@@ -39,8 +39,10 @@ pub struct Back {
     pub(super) worked: bool,
     /// A Sync was sent before the COPY had begun: the server has ignored it, unless the COPY was interrupted before that.
     early_sync: bool,
-    /// DISCARD ALL is under way.
+    /// DISCARD ALL or DEALLOCATE ALL is under way: what a name means is known when it has succeeded or failed.
     pub(super) discarding: bool,
+    /// The server was asked to say so before the next Sync.
+    pub(super) hurried: bool,
     pub(super) flush_wanted: bool,
     /// Of the last ReadyForQuery: `I`, `T` or `E`.
     pub(super) status: u8,
@@ -73,6 +75,10 @@ struct Prepared {
 pub(super) struct Twice {
     pub own: Box<[u8]>,
     pub servers: Box<[u8]>,
+}
+
+fn forgets_names(effect: &Effect) -> bool {
+    matches!(effect, Effect::DiscardAll | Effect::DeallocateAll)
 }
 
 /// What a step over the server's bytes came upon.
@@ -118,6 +124,7 @@ impl Back {
             copied_in: false,
             worked: false,
             discarding: false,
+            hurried: false,
             early_sync: false,
             flush_wanted: false,
             status: b'I',
@@ -202,7 +209,7 @@ impl Back {
             && !self.skipping
             && let Some(last) = self.owed.back_mut()
         {
-            self.discarding |= effects.contains(&Effect::DiscardAll);
+            self.discarding |= effects.iter().any(forgets_names);
             last.effects = effects.into();
         }
     }
@@ -210,6 +217,11 @@ impl Back {
     pub(super) fn owe_twice(&mut self, name: &[u8], servers: &[u8]) {
         self.owe(Kind::ParseTwice);
         self.twice = Some(Twice { own: name.into(), servers: servers.into() });
+    }
+
+    pub(super) fn still_discarding(&mut self) {
+        self.discarding &= self.owed.iter().any(|owed| owed.effects.iter().any(forgets_names));
+        self.hurried &= self.discarding;
     }
 
     /// Notes that the statement is used; answers whether the server must be told its text first.
@@ -259,10 +271,14 @@ impl Back {
 
     /// DISCARD ALL has run.
     pub fn forget_all(&mut self, none: Arc<Settings>) {
+        self.forget_names();
+        self.settings = Some(none);
+    }
+
+    fn forget_names(&mut self) {
         self.prepared.clear();
         self.evicted.clear();
         self.unnamed = None;
-        self.settings = Some(none);
     }
 
     pub(super) fn head_kind(&self) -> Option<Kind> {
@@ -275,8 +291,9 @@ impl Back {
 
     /// Gives the replies that are due from the router itself.
     fn give_locals(&mut self, out: &mut Out) {
-        while let Some(Kind::Local(local)) = self.head_kind() {
+        while let Some(kind @ (Kind::Local(_) | Kind::CopyEnd)) = self.head_kind() {
             self.pop();
+            let Kind::Local(local) = kind else { continue };
             if local == Local::Parsed {
                 self.doubts.begun.pop_front();
             } else if local.takes_away() {
@@ -284,9 +301,6 @@ impl Back {
             }
             let status = self.status;
             out.make(|out| local.put(out, status));
-        }
-        while self.head_kind() == Some(Kind::CopyEnd) {
-            self.pop();
         }
     }
 
@@ -420,12 +434,18 @@ impl Back {
         match (due, front) {
             (Some(effect), Some(front)) => self.apply(effect, front, shared),
             // Of a client that is gone: it has changed what nobody keeps account of.
-            (Some(_), None) => self.settings = None,
+            (Some(effect), None) => {
+                self.settings = None;
+                if forgets_names(&effect) {
+                    self.forget_names();
+                }
+            }
             (None, _) => {}
         }
         if is_execute {
             self.pop();
         }
+        self.still_discarding();
     }
 
     fn apply(&mut self, effect: Effect, front: &mut Front, shared: &mut Shared) {
@@ -453,7 +473,7 @@ impl Back {
                 front.settings = front.startup.clone();
             }
             Effect::DeallocateAll => {
-                self.prepared.clear();
+                self.forget_names();
                 front.forget_all();
             }
             Effect::DiscardAll => {
@@ -486,7 +506,7 @@ impl Back {
         self.status = status;
         self.in_copy = false;
         self.early_sync = false;
-        self.discarding &= self.owed.iter().any(|owed| owed.effects.contains(&Effect::DiscardAll));
+        self.still_discarding();
         if let Some(front) = front {
             let rolled_back = self.failed || self.rolls_back;
             if status == b'I' {

@@ -83,6 +83,7 @@ impl Back {
                 front.restore(gone);
             }
         }
+        self.still_discarding();
     }
 
     /// Answers whether it goes on to the client as it is.

@@ -250,10 +250,7 @@ impl Front {
             if back.at_rest() && !granted && !matches!(head.tag, b'X' | b'S' | b'H' | b'd' | b'c' | b'f') {
                 break Stop::Begin;
             }
-            // What a statement's name means after DISCARD ALL is known when that has succeeded or failed.
-            let discarded = back.discarding && back.owes_ready() && !matches!(head.tag, b'X' | b'S' | b'H');
-            if back.owed.len() >= OWED_MAX || discarded {
-                back.want_replies(to_server);
+            if back.must_answer_first(head.tag, to_server) {
                 break Stop::Full;
             }
             if matches!(head.tag, b'B' | b'D') && !self.session && back.begins_a_request() {
@@ -282,8 +279,7 @@ impl Front {
                 }
                 b'd' => Passed::Whole,
                 b'c' | b'f' => {
-                    back.in_copy = false;
-                    back.owe(Kind::CopyEnd);
+                    back.copy_ends();
                     Passed::Whole
                 }
                 b'F' => {

@@ -84,11 +84,10 @@ impl Front {
 
     /// The reply to a statement that concerns only names the router keeps, and those that are gone then.
     pub(super) fn answers(&mut self, effect: &Effect) -> Option<(Local, Vec<Named>)> {
-        if self.pin.is_some() {
-            return None;
-        }
         match effect {
+            // What PREPARE has made is no name that is known here.
             Effect::Deallocate { name } => Some((Local::Deallocated, vec![self.forget(name)?])),
+            _ if self.pin.is_some() => None,
             Effect::DeallocateAll => Some((Local::DeallocatedAll, self.forget_all())),
             Effect::DiscardAll => Some((Local::Discarded, self.forget_all())),
             _ => None,

@@ -2,6 +2,7 @@
 
 use super::back::Back;
 use super::frame::{Out, put};
+use super::front::OWED_MAX;
 use super::replies::Kind;
 
 impl Back {
@@ -38,6 +39,26 @@ impl Back {
         if !self.owes_ready() {
             out.make(|out| put(out, b'H', |_| {}));
             self.flush_wanted = true;
+        }
+    }
+
+    /// Whether the client's next message waits for answers: too many are owed, or all names are being forgotten. Without a
+    /// Sync or Flush the server would keep those to itself.
+    pub(super) fn must_answer_first(&mut self, tag: u8, out: &mut Out) -> bool {
+        let discarded = self.discarding && !matches!(tag, b'X' | b'S' | b'H');
+        let full = self.owed.len() >= OWED_MAX;
+        if full || (discarded && !self.hurried) {
+            self.want_replies(out);
+            self.hurried |= discarded;
+        }
+        full || discarded
+    }
+
+    /// CopyDone or CopyFail of the client's. Where nothing is owed, no COPY can be meant.
+    pub(super) fn copy_ends(&mut self) {
+        self.in_copy = false;
+        if self.owes() {
+            self.owe(Kind::CopyEnd);
         }
     }
 

@@ -188,13 +188,11 @@ impl Worker {
         }
     }
 
+    /// Not while its bytes are being read, which goes on by itself: it would seem to have said all it has to say.
     fn advance_if_open(&mut self, client: usize) {
-        if self
-            .halls
-            .clients
-            .get(client)
-            .is_some_and(|record| record.stage == Stage::Open && (!record.input.is_empty() || record.ended.is_some()))
-        {
+        if self.halls.clients.get(client).is_some_and(|record| {
+            record.stage == Stage::Open && !record.fed && (!record.input.is_empty() || record.ended.is_some())
+        }) {
             self.advance(client);
         }
     }

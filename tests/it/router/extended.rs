@@ -455,3 +455,23 @@ fn row_85_a_pipeline_nobody_reads_stands_still_and_goes_on() {
     assert_eq!(heard.iter().filter(|(tag, _)| *tag == b'D').count(), 1000);
     assert_eq!(world.client().ask("SELECT 1"), "T D:1 C:SELECT 1 Z:I");
 }
+
+#[test]
+fn row_76_whatever_way_all_names_are_forgotten_each_is_free_again() {
+    let world = world();
+    for all in ["DEALLOCATE ALL", "DISCARD ALL"] {
+        let use_again = [parse("a", "SELECT 2"), bind("", "a", &[]), execute("", 0), sync()].concat();
+        let prepared = [parse("a", "SELECT 1"), parse("all", all), sync()].concat();
+        let forgotten = [bind("", "all", &[]), execute("", 0)].concat();
+        // In one go, and with a Sync between; by a client that is pinned by then as well.
+        let one = [&prepared[..], &forgotten, &use_again].concat();
+        let two = [&prepared[..], &forgotten, &sync(), &use_again].concat();
+        let pinned = [&query("LISTEN bell")[..], &prepared, &query(all), &use_again].concat();
+        for bytes in [one, two, pinned] {
+            assert!(world.compare(&bytes).contains("D:2"));
+        }
+    }
+    let one =
+        [query("LISTEN bell"), parse("a", "SELECT 1"), sync(), query("DEALLOCATE a"), parse("a", "SELECT 2"), sync()];
+    assert!(!world.compare(&one.concat()).contains("E:"));
+}

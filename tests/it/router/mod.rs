@@ -12,5 +12,5 @@ mod meter;
 mod session;
 mod simple;
 mod state;
-mod wire;
+pub mod wire;
 mod world;

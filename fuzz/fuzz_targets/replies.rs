@@ -1,0 +1,3 @@
+//! A server's messages.
+#![no_main]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| ogelnates_fuzz::replies(data));

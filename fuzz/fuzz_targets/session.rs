@@ -1,0 +1,3 @@
+//! Client and server, round by round.
+#![no_main]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| ogelnates_fuzz::session(data));
