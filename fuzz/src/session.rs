@@ -100,13 +100,14 @@ impl Session {
         match told {
             Ok(told) => {
                 self.of_server.drain(..told.consumed);
-                self.seen.errors += told.errors;
+                self.seen.errors += told.tally.errors;
+                self.seen.to_server.0.extend(told.again);
                 self.seen.fatal = told.fatal.or(self.seen.fatal.take());
                 self.seen.ours_failed = told.ours_failed.or(self.seen.ours_failed.take());
             }
             Err(desync) => {
-                let Seen { to_server, to_client, .. } = std::mem::take(&mut self.seen);
-                self.seen = Seen { to_server, to_client, desync: Some(desync), ..Seen::default() };
+                let to_client = std::mem::take(&mut self.seen.to_client);
+                self.seen = Seen { to_client, desync: Some(desync), ..Seen::default() };
             }
         }
     }
