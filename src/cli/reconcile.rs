@@ -88,10 +88,19 @@ async fn run_once(
     let database = ControlDatabase::new(&session.store, lease);
     let agree = |plan: &Plan| agreed(args, plan, progress);
     let servers = session.servers()?;
+    // What tenants store is of use while somebody keeps it fresh.
+    let servers = if args.mode.watch { servers.measuring() } else { servers };
     let done = tokio::select! {
         done = reconcile(&door, &database, &servers, wanted, ((row, control), railway), agree) => done,
         () = leading.keep(&stop, async || database.look(epoch).await) => Err(crate::operator::Error::NotLeading),
     };
+    let sizes = servers.sizes();
+    if done.is_ok()
+        && !sizes.is_empty()
+        && let Err(error) = database.save_sizes(&sizes).await
+    {
+        tracing::warn!(%error, "what tenants store is not kept this time");
+    }
     database.release().await;
     Ok(done?)
 }

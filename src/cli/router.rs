@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -15,7 +15,7 @@ use super::report::Failure;
 use super::router_status;
 use super::signals::Signals;
 use crate::router::follow::{self, FollowConfig, Reach, Standing};
-use crate::router::http::{self, Condition, HttpState, Reports, serve_http};
+use crate::router::http::{self, Condition, HttpState, Reports, UsageReader, serve_http};
 use crate::router::identify::Rules;
 use crate::router::login::Tokens;
 use crate::router::look_up::derived_administrators;
@@ -24,7 +24,8 @@ use crate::router::serve::{self, Config, Running, Sources, start};
 use crate::router::table::Table;
 use crate::router::tls::PemFiles;
 use crate::router::{Error, routes_file, worker};
-use crate::tenancy::{Millis, RouterName};
+use crate::store::Store;
+use crate::tenancy::{Millis, RouterName, Secret};
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -47,7 +48,7 @@ pub struct RouterArgs {
     /// Where clients connect
     #[arg(long, value_name = "ADDR", default_value = "0.0.0.0:5432")]
     pub listen: SocketAddr,
-    /// Where /healthz, /readyz, /metrics, /v1/status and /v1/authorize are served; without it nowhere
+    /// Where /healthz, /readyz, /metrics, /v1/status, /v1/usage and /v1/authorize are served; without it nowhere
     #[arg(long, value_name = "ADDR")]
     pub http: Option<SocketAddr>,
     /// Serve from this file, without a control database
@@ -126,7 +127,7 @@ async fn by_database(args: &RouterArgs, signals: &Signals) -> Result<u8, Failure
     let keys = parts.keys?;
     let mut config = config(args);
     let follow = FollowConfig {
-        database,
+        database: database.clone(),
         router: args.name.clone(),
         reach: Reach { private: !args.public, encryption: None },
         cache: args.cache.clone(),
@@ -165,7 +166,8 @@ async fn by_database(args: &RouterArgs, signals: &Signals) -> Result<u8, Failure
     let draining = told.clone();
     follower.spawn(stale(followed.standing.clone(), told, stop.clone()));
     if let Some(address) = args.http {
-        let state = http_state(&running, (table, rules), Some(followed.tokens()), condition, replica);
+        let usage = usage_reader(database);
+        let state = http_state(&running, (table, rules), Some(followed.tokens()), condition, Some(usage), replica);
         follower.spawn(serve_http(listen_http(address).await?, state, stop.clone()));
     }
     let metering = Metering::new(metering, collector);
@@ -212,6 +214,7 @@ fn http_state(
     (table, rules): (watch::Receiver<Arc<Table>>, watch::Receiver<Arc<Rules>>),
     tokens: Option<Arc<dyn Tokens>>,
     condition: watch::Receiver<Condition>,
+    usage: Option<UsageReader>,
     replica: u8,
 ) -> Arc<HttpState> {
     let team = running.team().clone();
@@ -219,7 +222,23 @@ fn http_state(
         let team = team.clone();
         Box::pin(async move { http::reports(&team).await })
     });
-    Arc::new(HttpState { table, rules, tokens, condition, reports, replica })
+    Arc::new(HttpState { table, rules, tokens, condition, reports, usage, replica })
+}
+
+/// Over a connection of its own, made when somebody asks for the first time.
+fn usage_reader(database: Secret) -> UsageReader {
+    let store = Arc::new((OnceCell::new(), database));
+    Box::new(move |filter| {
+        let store = Arc::clone(&store);
+        Box::pin(async move {
+            let (cell, database) = &*store;
+            let read = async {
+                let store = cell.get_or_try_init(|| Store::connect(database, Duration::from_secs(5))).await?;
+                store.usage(&filter).await
+            };
+            read.await.map_err(|error| tracing::warn!(%error, "usage cannot be read for /v1/usage"))
+        })
+    })
 }
 
 /// Serves what a file says.
@@ -250,7 +269,7 @@ async fn by_file(args: &RouterArgs, path: &Path, signals: &Signals) -> Result<u8
     let mut follower = JoinSet::new();
     let (told, condition) = watch::channel(Condition::default());
     if let Some(address) = args.http {
-        let state = http_state(&running, (known_table, known_rules), None, condition, 0);
+        let state = http_state(&running, (known_table, known_rules), None, condition, None, 0);
         follower.spawn(serve_http(listen_http(address).await?, state, signals.token.clone()));
     }
     follower.spawn(routes_file::follow(

@@ -13,7 +13,7 @@ use super::session::Session;
 use super::tenant::{size, tenant_name};
 use super::{config, render};
 use crate::store::{UsageFilter, UsageReport};
-use crate::tenancy::{Millis, TenantId, Usage, usage_step};
+use crate::tenancy::{TenantId, Usage, UsageSpan};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -32,11 +32,11 @@ pub struct UsageArgs {
     #[arg(value_name = "TENANT", value_parser = tenant_name)]
     tenant: Option<TenantId>,
     /// How far back; whole steps, the current one included
-    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = since)]
-    since: u64,
+    #[arg(long, value_name = "TIME", default_value = "24h")]
+    since: String,
     /// What is summed up; without it 5m, 1h, 1d or 7d by how far back
-    #[arg(long, value_name = "TIME", value_parser = step)]
-    step: Option<u64>,
+    #[arg(long, value_name = "TIME")]
+    step: Option<String>,
     #[command(flatten)]
     input: Input,
     #[arg(long, value_enum, default_value_t = UsageFormat::Table)]
@@ -53,30 +53,12 @@ enum UsageFormat {
     Csv,
 }
 
-fn seconds(text: &str) -> Result<u64, String> {
-    Millis::parse(text).map(|time| time.0 / 1000).map_err(|error| format!("`{text}` {error}"))
-}
-
-fn since(text: &str) -> Result<u64, String> {
-    seconds(text).and_then(|seconds| match seconds {
-        60..=34_560_000 => Ok(seconds),
-        _ => Err("expected 1m to 400d".to_owned()),
-    })
-}
-
-fn step(text: &str) -> Result<u64, String> {
-    seconds(text).and_then(|seconds| match seconds {
-        seconds if seconds >= 60 && (seconds % 3600 == 0 || 3600 % seconds == 0) => Ok(seconds),
-        _ => Err("expected a part of an hour from 1m on, or whole hours".to_owned()),
-    })
-}
-
 pub async fn run(args: UsageArgs) -> Result<u8, Failure> {
+    let UsageSpan { since, step } = UsageSpan::parse(&args.since, args.step.as_deref()).map_err(Failure::Usage)?;
     let desired = load_desired(&args.input.files).map_err(Failure::Manifests)?;
     let session = Session::read_only(config::parts(), &desired).await?;
     let (_, control) = session.load().await?;
-    let step = args.step.unwrap_or(usage_step(args.since));
-    let filter = UsageFilter { tenant: args.tenant.clone(), since: args.since, step };
+    let filter = UsageFilter { tenant: args.tenant.clone(), since, step };
     let report = session.store.usage(&filter).await?;
     if let Some(tenant) = &args.tenant
         && report.rows.is_empty()
@@ -263,16 +245,5 @@ mod tests {
         assert_eq!(sparkline(&[0, 1, 2, 3, 4, 5, 6, 7, 8]), " ▁▂▃▄▅▆▇█");
         assert_eq!(sparkline(&[0, 0]), "  ");
         assert_eq!(sparkline(&[u64::MAX, 1]), "█▁");
-    }
-
-    #[test]
-    fn steps_are_parts_of_an_hour_or_whole_hours() {
-        for (text, wanted) in [("1m", Some(60)), ("5m", Some(300)), ("1h", Some(3600)), ("7d", Some(604_800))] {
-            assert_eq!(step(text).ok(), wanted);
-        }
-        for bad in ["30s", "7m", "90m", "0s", "x"] {
-            assert!(step(bad).is_err(), "{bad}");
-        }
-        assert!(since("30s").is_err() && since("500d").is_err() && since("90d").is_ok());
     }
 }

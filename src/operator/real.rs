@@ -37,6 +37,11 @@ impl<'a> ControlDatabase<'a> {
         }
     }
 
+    /// Of databases that routes lead to.
+    pub async fn save_sizes(&self, sizes: &[DatabaseSize]) -> Result<(), Error> {
+        Ok(self.lease.lock().await.save_sizes(sizes).await?)
+    }
+
     pub async fn release(self) {
         self.lease.into_inner().release().await;
     }
@@ -117,11 +122,16 @@ pub struct Instances<'a> {
     /// Connections to one server at the same time.
     pub parallel: usize,
     adopted: StdMutex<BTreeSet<InstanceName>>,
+    /// Instance, database, bytes, as of the last observation; `None`: nothing is measured.
+    sizes: Option<StdMutex<Vec<DatabaseSize>>>,
 }
+
+/// Instance, database, bytes.
+pub type DatabaseSize = (String, String, u64);
 
 impl<'a> Instances<'a> {
     pub fn new(keys: &'a Keyring, fleet: FleetUid, deadline: Duration, parallel: usize) -> Instances<'a> {
-        Instances { keys, fleet, deadline, parallel, adopted: StdMutex::default() }
+        Instances { keys, fleet, deadline, parallel, adopted: StdMutex::default(), sizes: None }
     }
 
     fn user(&self, name: &InstanceName) -> &'static str {
@@ -131,6 +141,20 @@ impl<'a> Instances<'a> {
 }
 
 impl Instances<'_> {
+    /// From now on each observation also measures the databases of the server it has in hand: instances that sleep are not
+    /// woken for it.
+    #[must_use]
+    pub fn measuring(self) -> Self {
+        Instances { sizes: Some(StdMutex::default()), ..self }
+    }
+
+    pub fn sizes(&self) -> Vec<DatabaseSize> {
+        self.sizes
+            .as_ref()
+            .map(|sizes| sizes.lock().unwrap_or_else(PoisonError::into_inner).clone())
+            .unwrap_or_default()
+    }
+
     async fn open(&self, name: &InstanceName, at: &Address) -> Result<Server, ServerFailure> {
         let password = self.keys.password(&Credential::Admin { instance: name.clone() });
         let entrance = (self.user(name), &password);
@@ -184,6 +208,13 @@ impl Servers for Instances<'_> {
     async fn observe(&self, name: &InstanceName, at: &Address) -> Result<ServerLive, ServerFailure> {
         let mut server = self.open(name, at).await?;
         let live = server.observe(self.keys, &self.fleet).await.map_err(|error| failure(&error));
+        if let Some(sizes) = &self.sizes {
+            // Without them a run is as good as with them; the next one measures again.
+            let measured = server.sizes().await.unwrap_or_default();
+            let mut sizes = sizes.lock().unwrap_or_else(PoisonError::into_inner);
+            sizes.retain(|(instance, ..)| instance != name.as_str());
+            sizes.extend(measured.into_iter().map(|(database, bytes)| (name.to_string(), database, bytes)));
+        }
         server.close().await;
         live
     }

@@ -1,5 +1,7 @@
 //! What one database uses right now, and which ceilings the server itself holds for it.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::error::Error;
@@ -17,6 +19,10 @@ const MEASURE: &str = "SELECT json_build_object(
         'allowConnections', d.datallowconn)
         FROM pg_database d WHERE d.datname = $1)
     )::text";
+
+/// Of each database that is no template; one that is dropped meanwhile has none.
+const SIZES: &str = "SELECT coalesce(json_object_agg(datname, size) FILTER (WHERE size IS NOT NULL), '{}')::text
+    FROM (SELECT datname, pg_database_size(oid) AS size FROM pg_database WHERE NOT datistemplate) AS sizes";
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -51,6 +57,13 @@ struct Database {
 }
 
 impl Server {
+    /// Bytes of all databases, by name.
+    pub async fn sizes(&mut self) -> Result<BTreeMap<String, u64>, Error> {
+        let read = sqlx::query_scalar::<_, String>(SIZES).fetch_one(&mut self.connection).await;
+        let text = read.map_err(|source| Error::Sql { doing: "measure databases".into(), source })?;
+        serde_json::from_str(&text).map_err(|source| Error::Unreadable { source })
+    }
+
     /// `None` when the server has no such database.
     pub async fn measure(&mut self, database: &str) -> Result<Option<DatabaseUse>, Error> {
         let read = sqlx::query_scalar::<_, String>(MEASURE).bind(database).fetch_one(&mut self.connection).await;

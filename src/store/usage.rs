@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::connect::Store;
 use super::error::Error;
+use super::lease::{Lease, fenced};
 use super::load::is_undefined;
 use crate::tenancy::{TenantId, Usage};
 
@@ -108,6 +109,26 @@ static USAGE: LazyLock<String> = LazyLock::new(|| {
         )::text FROM asked"
     )
 });
+
+/// Of the tenants whose databases they are.
+const SIZES: &str = fenced!(
+    "written AS (INSERT INTO o7s.storage (tenant, bytes)
+        SELECT tenant, bytes FROM fence, unnest($2::text[], $3::text[], $4::bigint[]) AS new (instance, database, bytes)
+            JOIN o7s.routes USING (instance, database)
+        ON CONFLICT (tenant) DO UPDATE SET bytes = excluded.bytes, measured_at = now())
+    SELECT count(*) FROM fence"
+);
+
+impl Lease {
+    /// Bytes by instance and database, as they are now.
+    pub async fn save_sizes(&mut self, sizes: &[(String, String, u64)]) -> Result<(), Error> {
+        let instances: Vec<&str> = sizes.iter().map(|(instance, ..)| instance.as_str()).collect();
+        let databases: Vec<&str> = sizes.iter().map(|(_, database, _)| database.as_str()).collect();
+        let bytes: Vec<i64> = sizes.iter().map(|(.., bytes)| i64::try_from(*bytes).unwrap_or(i64::MAX)).collect();
+        let query = sqlx::query_scalar(SIZES).bind(self.epoch).bind(instances).bind(databases).bind(bytes);
+        self.write("keep what tenants store", query).await
+    }
+}
 
 impl Store {
     /// One query.

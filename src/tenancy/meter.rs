@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::quantity::Millis;
+
 /// One counter a line: its name is that of the column, the JSON key and the head of the CSV.
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -167,8 +169,39 @@ impl Minute {
     }
 }
 
+/// How far back usage is looked at, and what is summed up, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UsageSpan {
+    pub since: u64,
+    pub step: u64,
+}
+
+impl UsageSpan {
+    /// As people write times: `24h`, `5m`. `since` is 1m to 400d; a step a part of an hour from 1m on, or whole hours, and
+    /// there are 10,000 of them at most.
+    pub fn parse(since: &str, step: Option<&str>) -> Result<UsageSpan, String> {
+        let seconds = |text: &str| match Millis::parse(text) {
+            Ok(time) => Ok(time.0 / 1000),
+            Err(error) => Err(format!("`{text}` {error}")),
+        };
+        let since = match seconds(since)? {
+            seconds @ 60..=34_560_000 => seconds,
+            _ => return Err(format!("`{since}` is not between 1m and 400d")),
+        };
+        let step = match step.map(seconds).transpose()? {
+            None => usage_step(since),
+            Some(step) if step >= 60 && (step % 3600 == 0 || 3600 % step == 0) => step,
+            Some(_) => return Err("a step is a part of an hour from 1m on, or whole hours".to_owned()),
+        };
+        if since / step > 10_000 {
+            return Err("these are more than 10,000 steps; take longer ones".to_owned());
+        }
+        Ok(UsageSpan { since, step })
+    }
+}
+
 /// Seconds that are summed up where a time of `since` seconds is looked at: a screen of lines.
-pub fn usage_step(since: u64) -> u64 {
+fn usage_step(since: u64) -> u64 {
     match since {
         0..=7_200 => 300,
         7_201..=172_800 => 3_600,
@@ -234,6 +267,23 @@ mod tests {
             }
             prop_assert_eq!(Minute::of_unix_ms(minute.unix_seconds() * 1000 + 59_999), minute);
             prop_assert_eq!(Minute::of_unix_ms(minute.unix_seconds() * 1000 - 1), Minute(minute.0 - 1));
+        }
+    }
+
+    #[test]
+    fn spans_are_bounded_and_steps_are_parts_of_an_hour_or_whole_hours() {
+        let span = |since, step| UsageSpan::parse(since, step).map(|span| (span.since, span.step)).ok();
+        assert_eq!(span("24h", None), Some((86_400, 3600)));
+        assert_eq!(span("1h", None), Some((3600, 300)));
+        assert_eq!(span("90d", None), Some((7_776_000, 86_400)));
+        assert_eq!(span("7d", Some("1m")), None, "10,080 steps");
+        for (step, wanted) in
+            [("1m", true), ("5m", true), ("7d", true), ("30s", false), ("7m", false), ("90m", false)]
+        {
+            assert_eq!(span("2h", Some(step)).is_some(), wanted, "{step}");
+        }
+        for bad in ["", "30s", "500d", "x", "0s"] {
+            assert_eq!(span(bad, None), None, "{bad}");
         }
     }
 

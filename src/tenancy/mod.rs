@@ -27,7 +27,7 @@ pub use keyring::{Credential, Fingerprint, FleetUid, GENERATION_MAX, Keyring, We
 pub use limits::{Limits, Over, OverLimit, Upgrade};
 pub use login::{Login, connection_url, role_name};
 pub use marker::{DatabaseMarker, OWNER_VARIABLE, Purpose, RoleMarker, ServiceMarker, Unreadable, adopted_grants};
-pub use meter::{Ceiling, Metered, Minute, Usage, usage_step};
+pub use meter::{Ceiling, Metered, Minute, Usage, UsageSpan};
 pub use quantity::{BadQuantity, Bytes, Millis, Percent, counted};
 pub use route::{Address, Endpoint, Route, RouteState};
 pub use scram::{NoVerifier, ScramKeys, Verifier};

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use ogelnates::postgres::{SUPERUSER, Server};
 use ogelnates::store::{Flushed, Meters, UsageFilter};
-use ogelnates::tenancy::{Metered, Minute, Usage};
+use ogelnates::tenancy::{Address, Metered, Minute, Usage};
 use uuid::Uuid;
 
-use crate::store::{World, tenant};
+use crate::store::{World, route, tenant};
 use crate::support::{PATIENCE, server};
 
 async fn meters(world: &World) -> Meters {
@@ -172,6 +173,24 @@ async fn minutes_become_hours_and_days_that_say_the_same_and_are_dropped_in_time
     for step in [3600, 86_400] {
         assert_eq!(told(&world, step).await, [("acme".into(), 15)].into(), "steps of {step} s");
     }
+}
+
+#[tokio::test]
+async fn what_tenants_store_is_measured_in_one_query_and_kept_by_tenant() {
+    let (world, shared) = (World::migrated().await, server().await);
+    let at = Address { host: "127.0.0.1".into(), port: shared.port };
+    let mut instance = Server::connect(&at, (SUPERUSER, &shared.password), PATIENCE).await.expect("connected");
+    let sizes = instance.sizes().await.expect("measured");
+    assert!(sizes[&world.database] > 1 << 20 && !sizes.contains_key("template1"), "{sizes:?}");
+    let mut lease = world.lease().await;
+    lease.publish_routes(&[route("acme"), route("beta")], &[], &[]).await.expect("published");
+    for bytes in [5, 7] {
+        let sizes = [("acme", bytes), ("strange", 9)].map(|(name, bytes)| ("shared-1".into(), name.into(), bytes));
+        lease.save_sizes(&sizes).await.expect("saved");
+    }
+    let report = world.store.usage(&UsageFilter { tenant: None, since: 3600, step: 3600 }).await.expect("read");
+    let stored: Vec<(&str, u64)> = report.storage.iter().map(|one| (one.tenant.as_str(), one.bytes)).collect();
+    assert_eq!(stored, [("acme", 7)], "what was never measured has none");
 }
 
 /// Numbers that look random, the same in every run.

@@ -8,21 +8,31 @@ use hyper::{Response, StatusCode};
 use crate::tenancy::Secret;
 
 use super::super::identify::{self, Bearer};
+use super::super::login::Bears;
 use super::super::table::State;
 use super::{Answer, HttpState, problem};
 
-pub async fn authorize(state: &HttpState, headers: &HeaderMap) -> Answer {
+/// Whom the request's token stands for, or the answer to a request without a good one.
+pub async fn bearer(state: &HttpState, headers: &HeaderMap) -> Result<Bears, Box<Answer>> {
     let Some(token) = token(headers) else {
         let detail = "send a token as Authorization: Bearer TOKEN, or an API key as x-api-key: KEY";
-        return unauthorized(detail, "Bearer");
+        return Err(unauthorized(detail, "Bearer").into());
     };
+    let unavailable = |text: &str| Box::new(problem(StatusCode::SERVICE_UNAVAILABLE, text));
     let Some(tokens) = &state.tokens else {
-        return problem(StatusCode::SERVICE_UNAVAILABLE, "this router has no keys to check tokens with");
+        return Err(unavailable("this router has no keys to check tokens with"));
     };
-    let bears = match tokens.check(&token).await {
-        Ok(Some(bears)) => bears,
-        Ok(None) => return unauthorized("the token is not valid", "Bearer error=\"invalid_token\""),
-        Err(report) => return problem(StatusCode::SERVICE_UNAVAILABLE, &report.message),
+    match tokens.check(&token).await {
+        Ok(Some(bears)) => Ok(bears),
+        Ok(None) => Err(unauthorized("the token is not valid", "Bearer error=\"invalid_token\"").into()),
+        Err(report) => Err(unavailable(&report.message)),
+    }
+}
+
+pub async fn authorize(state: &HttpState, headers: &HeaderMap) -> Answer {
+    let bears = match bearer(state, headers).await {
+        Ok(bears) => bears,
+        Err(answer) => return *answer,
     };
     let by_host =
         host(headers).and_then(|host| identify::label(&state.rules.borrow(), host).map(str::to_ascii_lowercase));

@@ -1,13 +1,14 @@
 //! The router's HTTP side: health, readiness, metrics, status, and forward auth for HTTP gateways.
 //!
 //! One small server, bounded in connections, header bytes and time; no request's body is read.
-//! Read: authorize, metrics, status.
+//! Read: authorize, metrics, status, usage.
 
 mod authorize;
 mod metrics;
 mod status;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use super::identify::Rules;
 use super::login::Tokens;
 use super::table::Table;
 use super::worker::{Team, TenantReport};
+use crate::store::{UsageFilter, UsageReport};
 pub use status::{Status, TenantStatus};
 
 const CONNECTIONS_MAX: usize = 1024;
@@ -56,11 +58,16 @@ pub struct HttpState {
     pub tokens: Option<Arc<dyn Tokens>>,
     pub condition: watch::Receiver<Condition>,
     pub reports: Reports,
+    /// Absent where none is kept.
+    pub usage: Option<UsageReader>,
     /// This replica's number.
     pub replica: u8,
 }
 
 pub type Reports = Box<dyn Fn() -> BoxFuture<'static, Vec<TenantReport>> + Send + Sync>;
+
+/// Why it fails is logged by whoever reads.
+pub type UsageReader = Box<dyn Fn(UsageFilter) -> BoxFuture<'static, Result<UsageReport, ()>> + Send + Sync>;
 
 /// How a router is, besides whether it ever read routes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -154,6 +161,7 @@ async fn answer(state: &HttpState, request: &Request<Incoming>) -> Answer {
             "/readyz" => status::readyz(state),
             "/metrics" => text(metrics::text(state).await, "text/plain; version=0.0.4; charset=utf-8"),
             "/v1/status" => json_text(StatusCode::OK, &json!(status::of(state).await), "application/json"),
+            "/v1/usage" => usage::usage(state, request.headers(), request.uri().query().unwrap_or_default()).await,
             "/v1/authorize" => authorize::authorize(state, request.headers()).await,
             _ => problem(StatusCode::NOT_FOUND, "there is nothing here; see docs/router-http.md for what there is"),
         }

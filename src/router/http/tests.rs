@@ -9,7 +9,8 @@ use super::super::table::{Encryption, Entry, Login, Roles, State};
 use super::super::worker::Counts;
 use super::*;
 use crate::manifest::Pooling;
-use crate::tenancy::Secret;
+use crate::store::{Gap, UsageRow};
+use crate::tenancy::{Secret, Usage};
 
 /// `acme` and `acme/reader` are tokens of acme; `broken` cannot be told.
 struct Words;
@@ -63,6 +64,19 @@ fn report(tenant: &str, clients: u32) -> TenantReport {
     }
 }
 
+/// A row that names what was asked for; a week ago nothing can be read.
+fn told(filter: &UsageFilter) -> Result<UsageReport, ()> {
+    if filter.since == 604_800 {
+        return Err(());
+    }
+    let tenant = filter.tenant.as_ref().expect("somebody's").to_string();
+    let usage = Usage { reads: filter.since, ..Usage::default() };
+    let row = UsageRow { tenant, at: DateTime::UNIX_EPOCH, usage };
+    let gap = Gap { router: "main".into(), since: DateTime::UNIX_EPOCH, until: DateTime::UNIX_EPOCH };
+    let (since, until) = (DateTime::UNIX_EPOCH, DateTime::UNIX_EPOCH);
+    Ok(UsageReport { since, until, step: filter.step, rows: vec![row], gaps: vec![gap], storage: Vec::new() })
+}
+
 struct Server {
     url: String,
     address: std::net::SocketAddr,
@@ -88,6 +102,7 @@ impl Server {
             tokens: Some(Arc::new(Words)),
             condition: conditions,
             reports: Box::new(move || Box::pin(std::future::ready(reports.clone()))),
+            usage: Some(Box::new(|filter| Box::pin(std::future::ready(told(&filter))))),
             replica: 4,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -246,5 +261,35 @@ fn the_pages_name_every_metric_and_every_header() {
         for name in ["/v1/authorize", "X-Forwarded-Host", "X-O7s-Tenant", "X-O7s-Tier", "X-O7s-Role"] {
             assert!(recipe.contains(name), "a recipe does not name {name}: {recipe}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_tenant_reads_its_own_usage_with_its_token_and_nobody_elses() {
+    let server = Server::start(Vec::new()).await;
+    let get = async |path: &str, token: Option<&str>| {
+        let request = server.http.get(format!("{}{path}", server.url));
+        let request = token.iter().fold(request, |request, token| request.bearer_auth(token));
+        let answer = request.send().await.expect("an answer");
+        (answer.status().as_u16(), answer.text().await.expect("a body"))
+    };
+    let (status, body) = get("/v1/usage", Some("acme")).await;
+    let body: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+    assert_eq!((status, &body["rows"][0]["tenant"], &body["step"]), (200, &json!("acme"), &json!(3600)));
+    assert_eq!(body["rows"][0]["usage"]["reads"], json!(86_400));
+    assert_eq!(body["rows"][0]["usage"]["writes"], json!(0), "every counter is there");
+    assert_eq!(body["gaps"][0].get("router"), None);
+    let (_, body) = get("/v1/usage?since=2h&step=1m", Some("acme/reader")).await;
+    assert!(body.contains("\"reads\":7200") && body.contains("\"step\":60"), "{body}");
+    for (path, token, wanted) in [
+        ("/v1/usage", None, 401),
+        ("/v1/usage", Some("wrong"), 401),
+        ("/v1/usage", Some("broken"), 503),
+        ("/v1/usage?tenant=beta", Some("acme"), 400),
+        ("/v1/usage?since=1s", Some("acme"), 400),
+        ("/v1/usage?since=7d", Some("acme"), 503),
+        ("/v1/usage", Some("NOBODY"), 403),
+    ] {
+        assert_eq!(get(path, token).await.0, wanted, "{path} {token:?}");
     }
 }
