@@ -3,6 +3,7 @@
 use ogelnates::router::protocol::back::{Back, Desync};
 use ogelnates::router::protocol::frame::Out;
 use ogelnates::router::protocol::front::{Broken, Front, Shared, Stop};
+use ogelnates::router::protocol::leave::Leave;
 
 use super::server::Server;
 use super::{first, part, pieces};
@@ -66,7 +67,7 @@ impl Session {
             return;
         }
         let mut out = Out::default();
-        let step = self.front.with_server(&mut self.back, true, &mut self.shared, &self.of_client, &mut out);
+        let step = self.front.with_server(&mut self.back, Leave::ALL, &mut self.shared, &self.of_client, &mut out);
         self.seen.to_server.0.extend(out.flat(&self.of_client));
         match step {
             Ok(step) => {

@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{OnceCell, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::report::Failure;
 use super::router_status;
@@ -17,15 +18,20 @@ use super::signals::Signals;
 use crate::router::follow::{self, FollowConfig, Reach, Standing};
 use crate::router::http::{self, Condition, HttpState, Reports, UsageReader, serve_http};
 use crate::router::identify::Rules;
+use crate::router::leasing::{LeaseBook, Leasing};
 use crate::router::login::Tokens;
 use crate::router::look_up::derived_administrators;
 use crate::router::metering::{Collector, Journal, Metering, MeteringConfig};
+use crate::router::requests::Requests;
 use crate::router::serve::{self, Config, Running, Sources, start};
 use crate::router::table::Table;
 use crate::router::tls::PemFiles;
 use crate::router::{Error, routes_file, worker};
-use crate::store::Store;
+use crate::store::{Escrow, Store};
 use crate::tenancy::{Millis, RouterName, Secret};
+
+/// Of one exchange with the control database.
+const LEASE_DEADLINE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -125,6 +131,9 @@ async fn by_database(args: &RouterArgs, signals: &Signals) -> Result<u8, Failure
         return Err(Failure::Usage(text.to_owned()));
     };
     let keys = parts.keys?;
+    let escrow = Escrow::new(&database, LEASE_DEADLINE, Uuid::new_v4())?;
+    let book = Arc::new(LeaseBook::default());
+    let requests = Arc::new(Requests::new(Arc::clone(&book)));
     let mut config = config(args);
     let follow = FollowConfig {
         database: database.clone(),
@@ -156,6 +165,7 @@ async fn by_database(args: &RouterArgs, signals: &Signals) -> Result<u8, Failure
         administrators: derived_administrators(keys),
         applied: followed.applied(),
         metered: collector.taker(),
+        leases: Arc::clone(&book),
         peer: followed.peer(),
     };
     let (table, rules, replica) = (sources.table.clone(), sources.rules.clone(), followed.replica);
@@ -167,11 +177,14 @@ async fn by_database(args: &RouterArgs, signals: &Signals) -> Result<u8, Failure
     follower.spawn(stale(followed.standing.clone(), told, stop.clone()));
     if let Some(address) = args.http {
         let usage = usage_reader(database);
-        let state = http_state(&running, (table, rules), Some(followed.tokens()), condition, Some(usage), replica);
+        let own = (replica, Some(Arc::clone(&requests)), Some(usage));
+        let state = http_state(&running, (table, rules), Some(followed.tokens()), condition, own);
         follower.spawn(serve_http(listen_http(address).await?, state, stop.clone()));
     }
     let metering = Metering::new(metering, collector);
     follower.spawn(metering.run(team.clone(), stop.clone()));
+    let leasing = Leasing { escrow, team: team.clone(), book, requests, rules: followed.rules.clone() };
+    follower.spawn(leasing.run(stop.clone()));
     let until = stop.clone();
     follower.spawn(following.run(move |tenant, entry| team.route(tenant, entry), until));
     serve_until(running, signals, &draining).await;
@@ -214,15 +227,14 @@ fn http_state(
     (table, rules): (watch::Receiver<Arc<Table>>, watch::Receiver<Arc<Rules>>),
     tokens: Option<Arc<dyn Tokens>>,
     condition: watch::Receiver<Condition>,
-    usage: Option<UsageReader>,
-    replica: u8,
+    (replica, requests, usage): (u8, Option<Arc<Requests>>, Option<UsageReader>),
 ) -> Arc<HttpState> {
     let team = running.team().clone();
     let reports: Reports = Box::new(move || {
         let team = team.clone();
         Box::pin(async move { http::reports(&team).await })
     });
-    Arc::new(HttpState { table, rules, tokens, condition, reports, usage, replica })
+    Arc::new(HttpState { table, rules, tokens, requests, condition, reports, usage, replica })
 }
 
 /// Over a connection of its own, made when somebody asks for the first time.
@@ -261,6 +273,7 @@ async fn by_file(args: &RouterArgs, path: &Path, signals: &Signals) -> Result<u8
         },
         applied: Box::new(|_, _| {}),
         metered: Box::new(|_| {}),
+        leases: Arc::default(),
         peer: Arc::new(|_| None),
     };
     let (known_table, known_rules) = (sources.table.clone(), sources.rules.clone());
@@ -269,7 +282,7 @@ async fn by_file(args: &RouterArgs, path: &Path, signals: &Signals) -> Result<u8
     let mut follower = JoinSet::new();
     let (told, condition) = watch::channel(Condition::default());
     if let Some(address) = args.http {
-        let state = http_state(&running, (known_table, known_rules), None, condition, None, 0);
+        let state = http_state(&running, (known_table, known_rules), None, condition, (0, None, None));
         follower.spawn(serve_http(listen_http(address).await?, state, signals.token.clone()));
     }
     follower.spawn(routes_file::follow(

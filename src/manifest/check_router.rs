@@ -42,6 +42,7 @@ pub(super) fn check_router<'a>(object: &'a Object<'a>, report: &'a Report) -> Op
     let domain = domain(spec);
     let pooling = spec.word("pooling", &POOLINGS).map(|word| word.value);
     let identify = identify(spec);
+    let notices = spec.flag("notices").unwrap_or(false);
     let jwt_written = spec.seems_written("jwt");
     let jwt = spec.map("jwt").and_then(jwt);
     if let Some((_, mark)) = identify.as_ref().filter(|(ways, _)| ways.contains(&Identify::Jwt) && !jwt_written) {
@@ -58,6 +59,7 @@ pub(super) fn check_router<'a>(object: &'a Object<'a>, report: &'a Report) -> Op
         domain,
         pooling: pooling.unwrap_or(Pooling::Transaction),
         identify: identify.map_or_else(|| DEFAULT_IDENTIFY.to_vec(), |(ways, _)| ways),
+        notices,
         jwt,
         paused,
         origins,

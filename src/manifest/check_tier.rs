@@ -52,6 +52,7 @@ pub(super) struct LimitsDraft {
     pub connections: Option<At<u64>>,
     pub server_connections: Option<At<u64>>,
     queries_per_minute: Option<u64>,
+    requests_per_minute: Option<u64>,
     storage: Option<Bytes>,
     egress_per_month: Option<Bytes>,
     statement_timeout: Option<Millis>,
@@ -67,10 +68,12 @@ impl LimitsDraft {
         let connections = fields.count("connections", 1..=CONNECTIONS_MAX);
         let server_connections = fields.count("serverConnections", 1..=CONNECTIONS_MAX);
         let queries = fields.count("queriesPerMinute", 1..=1_000_000_000);
+        let requests = fields.count("requestsPerMinute", 1..=1_000_000_000);
         let limits = LimitsDraft {
             connections,
             server_connections,
             queries_per_minute: queries.map(|n| n.value),
+            requests_per_minute: requests.map(|n| n.value),
             // An empty database of Postgres 17 has 7.5 MiB: less than 16 could never be kept.
             storage: fields.bytes("storage", Bytes(16 << 20)..=Bytes(64 << 40)).map(|size| size.value),
             egress_per_month: fields.bytes("egressPerMonth", Bytes(1 << 20)..=Bytes(1 << 50)).map(|size| size.value),
@@ -95,6 +98,7 @@ impl LimitsDraft {
             connections,
             server_connections: self.server_connections.map_or(connections, |n| number(n.value)),
             queries_per_minute: self.queries_per_minute,
+            requests_per_minute: self.requests_per_minute,
             storage: self.storage,
             egress_per_month: self.egress_per_month,
             statement_timeout: self.statement_timeout,
@@ -111,6 +115,7 @@ impl LimitsDraft {
             connections,
             server_connections: server.map_or(connections, |n| number(n.value)),
             queries_per_minute: self.queries_per_minute.or(base.queries_per_minute),
+            requests_per_minute: self.requests_per_minute.or(base.requests_per_minute),
             storage: self.storage.or(base.storage),
             egress_per_month: self.egress_per_month.or(base.egress_per_month),
             statement_timeout: self.statement_timeout.or(base.statement_timeout),

@@ -182,6 +182,8 @@ pub struct Router {
     pub pooling: Pooling,
     /// In this order; each at most once.
     pub identify: Vec<Identify>,
+    /// Sessions are told when a ceiling is nearly reached.
+    pub notices: bool,
     pub jwt: Option<Jwt>,
     pub paused: bool,
     pub origins: Origins,

@@ -134,6 +134,7 @@ fn inherited(desired: &Desired, tenant: &Tenant, field: &str) -> Option<(Option<
             Some((Some(format!("{}, as connections", limits.server_connections)), Owner::Default))
         }
         "spec.limits.queriesPerMinute" => limit(limits.queries_per_minute.map(|n| n.to_string())),
+        "spec.limits.requestsPerMinute" => limit(limits.requests_per_minute.map(|n| n.to_string())),
         "spec.limits.storage" => limit(limits.storage.map(|size| size.to_string())),
         "spec.limits.egressPerMonth" => limit(limits.egress_per_month.map(|size| size.to_string())),
         "spec.limits.statementTimeout" => limit(limits.statement_timeout.map(|time| time.to_string())),

@@ -124,6 +124,8 @@ shape! {
         server_connections: Option<Ceiling>,
         /// Default: unlimited.
         queries_per_minute: Option<Count<1, 1_000_000_000>>,
+        /// Requests a gateway asks `/v1/authorize` about. Default: unlimited.
+        requests_per_minute: Option<Count<1, 1_000_000_000>>,
         /// Size of the database; an empty one has nearly 8 MiB. Default: unlimited.
         storage: Option<Size<{ 16 * MIB }, { 64 * TIB }>>,
         /// Bytes sent to clients. Default: unlimited.
@@ -138,6 +140,8 @@ shape! {
         server_connections: Option<Ceiling>,
         /// Default: the tier's.
         queries_per_minute: Option<Count<1, 1_000_000_000>>,
+        /// Requests a gateway asks `/v1/authorize` about. Default: the tier's.
+        requests_per_minute: Option<Count<1, 1_000_000_000>>,
         /// Size of the database. Default: the tier's.
         storage: Option<Size<{ 16 * MIB }, { 64 * TIB }>>,
         /// Bytes sent to clients. Default: the tier's.
@@ -271,6 +275,9 @@ shape! {
         #[schemars(length(min = 1, max = 6), extend("uniqueItems" = true),
             extend("default" = ["sni", "options", "user", "database"]))]
         identify: Option<Vec<IdentifyWord>>,
+        /// Whether sessions are told, once a minute, that a ceiling is nearly reached (80 %).
+        #[schemars(extend("default" = false))]
+        notices: Option<bool>,
         /// Whose signed tokens are believed; needed where `identify` lists `jwt`.
         jwt: Option<JwtSpec>,
         /// Read, compared and shown, never written.

@@ -38,6 +38,7 @@ fn limits(connections: u32, server_connections: u32) -> Limits {
         connections,
         server_connections,
         queries_per_minute: None,
+        requests_per_minute: None,
         storage: None,
         egress_per_month: None,
         statement_timeout: None,

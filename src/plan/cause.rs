@@ -56,6 +56,7 @@ fn keys(path: &str) -> &'static [&'static str] {
         "connections" => &["spec.limits.connections"],
         "statementTimeout" => &["spec.limits.statementTimeout"],
         "queriesPerMinute" => &["spec.limits.queriesPerMinute"],
+        "requestsPerMinute" => &["spec.limits.requestsPerMinute"],
         "storage" => &["spec.limits.storage"],
         "egressPerMonth" => &["spec.limits.egressPerMonth"],
         "login" | "state" => &["spec.suspended"],

@@ -141,6 +141,7 @@ fn common_limits(routes: &[&Route]) -> Option<Limits> {
         connections,
         server_connections,
         queries_per_minute: unless_free(all.iter().map(|limits| limits.queries_per_minute)),
+        requests_per_minute: unless_free(all.iter().map(|limits| limits.requests_per_minute)),
         storage: unless_free(all.iter().map(|limits| limits.storage)),
         egress_per_month: unless_free(all.iter().map(|limits| limits.egress_per_month)),
         statement_timeout: unless_free(all.iter().map(|limits| limits.statement_timeout)),
@@ -165,6 +166,11 @@ fn limits_text(limits: &Limits, base: Option<&Limits>) -> Option<String> {
         "queriesPerMinute",
         limits.queries_per_minute.map(|n| n.to_string()),
         base.and_then(|base| base.queries_per_minute).map(|n| n.to_string()),
+    );
+    add(
+        "requestsPerMinute",
+        limits.requests_per_minute.map(|n| n.to_string()),
+        base.and_then(|base| base.requests_per_minute).map(|n| n.to_string()),
     );
     add("storage", limits.storage.map(|n| n.to_string()), base.and_then(|base| base.storage).map(|n| n.to_string()));
     add(
@@ -295,6 +301,9 @@ fn router_text(name: &str, spec: &serde_json::Value) -> Option<String> {
     let ways: Vec<&str> = spec.get("identify")?.as_array()?.iter().filter_map(|way| way.as_str()).collect();
     parts.push(format!("identify: [{}]", ways.join(", ")));
     // JSON is YAML.
+    parts.extend(
+        (spec.get("notices").and_then(|told| told.as_bool()) == Some(true)).then(|| "notices: true".to_owned()),
+    );
     parts.extend(spec.get("jwt").filter(|jwt| jwt.is_object()).map(|jwt| format!("jwt: {jwt}")));
     Some(format!("{HEAD}Router\nmetadata: {{ name: {name} }}\nspec: {{ {} }}\n", parts.join(", ")))
 }

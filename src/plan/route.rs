@@ -110,6 +110,11 @@ fn route_fields(have: Option<&Route>, wanted: &RouteDraft, same_place: bool) -> 
             a.queries_per_minute.map(|n| n.to_string()),
             b.queries_per_minute.map(|n| n.to_string()),
         ),
+        pair(
+            "limits.requestsPerMinute",
+            a.requests_per_minute.map(|n| n.to_string()),
+            b.requests_per_minute.map(|n| n.to_string()),
+        ),
         pair("limits.storage", a.storage.map(|n| n.to_string()), b.storage.map(|n| n.to_string())),
         pair(
             "limits.egressPerMonth",

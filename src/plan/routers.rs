@@ -11,6 +11,7 @@ pub fn router_spec(router: &Router) -> Value {
         "domain": router.domain,
         "pooling": router.pooling,
         "identify": router.identify,
+        "notices": router.notices,
         "jwt": router.jwt,
     })
 }

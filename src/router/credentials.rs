@@ -178,6 +178,7 @@ mod tests {
             roles: Roles { named: [("acme".into(), login)].into(), others: None },
             server_connections: 5,
             tier: "free".into(),
+            allowance: None,
             upgrade: None,
             version: 1,
         })

@@ -17,6 +17,8 @@ pub struct Rules {
     pub identify: Vec<Identify>,
     /// TLS names below it name a tenant by their first label; without one no TLS name does.
     pub domain: Option<String>,
+    /// Sessions are told when a ceiling is nearly reached.
+    pub notices: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -50,6 +50,7 @@ fn entry(tenant: &str, login: table::Login, state: State) -> (Arc<str>, Arc<Entr
         roles: Roles { named: [(tenant.into(), login)].into(), others: None },
         server_connections: 5,
         tier: "free".into(),
+        allowance: None,
         upgrade: None,
         version: 1,
     };
@@ -72,7 +73,8 @@ impl World {
         .into();
         let (table, tables) = watch::channel(Arc::new(Table { version: 1, entries, wildcard: None }));
         let identify = vec![Identify::Sni, Identify::User, Identify::Database, Identify::Jwt];
-        let (rules, ruled) = watch::channel(Arc::new(Rules { identify, domain: Some("example".into()) }));
+        let (rules, ruled) =
+            watch::channel(Arc::new(Rules { identify, domain: Some("example".into()), notices: false }));
         let (on_client, clients) = mpsc::channel(100);
         let (on_cancel, cancels) = mpsc::channel(100);
         let tls = (!certificates.is_empty()).then(|| Arc::new(Tls::load(certificates).expect("loaded")));

@@ -184,7 +184,7 @@ pub fn parse(path: &Path, text: &str, before: &Table, version: u64) -> Result<Ro
         }
     }
     let all = vec![Identify::Sni, Identify::Options, Identify::User, Identify::Database];
-    let rules = Rules { identify: file.identify.unwrap_or(all), domain: file.domain };
+    let rules = Rules { identify: file.identify.unwrap_or(all), domain: file.domain, notices: false };
     Ok(Routes { table, rules, administrators })
 }
 
@@ -241,6 +241,7 @@ fn entry(name: &str, route: &Route, version: u64) -> Result<Entry, String> {
         roles: Roles { named: BTreeMap::new(), others: None },
         server_connections: route.server_connections.unwrap_or(DEFAULT_SERVER_CONNECTIONS).max(1),
         tier: "".into(),
+        allowance: None,
         upgrade: None,
         version,
     };

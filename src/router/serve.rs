@@ -17,6 +17,7 @@ use crate::tenancy::{Keyring, Metered};
 use super::credentials::{Credentials, LookUp};
 use super::handover::OpenError;
 use super::identify::Rules;
+use super::leasing::LeaseBook;
 use super::listener::{self, Doors, Handshakes};
 use super::login::Tokens;
 use super::look_up::{Administrators, Found, RoleLookUp};
@@ -51,6 +52,8 @@ pub struct Sources {
     pub applied: Applied,
     /// Must not block.
     pub metered: Meters,
+    /// Where workers leave what they have to say of their leases.
+    pub leases: Arc<LeaseBook>,
     /// Another replica's address, by its number, for the cancel requests that meant it.
     pub peer: Peer,
 }
@@ -102,6 +105,7 @@ pub fn start(config: &Config, sources: Sources) -> Result<Running, Error> {
         wake: config.wake,
         applied: sources.applied,
         metered: sources.metered,
+        leases: sources.leases,
     });
     let shared: Arc<dyn Outside> = outside.clone();
     let (team, threads) = Team::start(config.workers, &shared, config.timing).map_err(Error::Threads)?;
@@ -207,6 +211,7 @@ struct Async {
     wake: Duration,
     applied: Applied,
     metered: Meters,
+    leases: Arc<LeaseBook>,
 }
 
 impl Outside for Async {
@@ -246,6 +251,18 @@ impl Outside for Async {
 
     fn applied(&self, tenant: &Arc<str>, version: u64) {
         (self.applied)(tenant, version);
+    }
+
+    fn lease_wanted(&self) {
+        self.leases.want();
+    }
+
+    fn news(&self, news: crate::store::News) {
+        self.leases.news(news);
+    }
+
+    fn leases_end(&self, asks: Vec<crate::store::LeaseAsk>) {
+        self.leases.last_words(asks);
     }
 
     fn metered(&self, counted: Vec<Metered>) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::Pooling;
-use crate::tenancy::{Address, Credential, Secret, Upgrade};
+use crate::tenancy::{Address, Credential, Limits, OverLimit, Secret, Upgrade};
 
 /// One state of the routing table. Never changed: a change makes a new one that shares the other entries.
 #[derive(Debug, Clone, Default)]
@@ -49,9 +49,18 @@ pub struct Entry {
     /// The most server connections of this tenant at a time, all its roles together; at least 1.
     pub server_connections: u32,
     pub tier: Arc<str>,
+    /// `None`: nothing is limited here, as with a file of routes.
+    pub allowance: Option<Arc<Allowance>>,
     pub upgrade: Option<Upgrade>,
     /// Grows with every change of this entry: what a replica acknowledges.
     pub version: u64,
+}
+
+/// What a tenant may use, and what happens above it. Tenants of one tier share it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Allowance {
+    pub limits: Limits,
+    pub over: OverLimit,
 }
 
 /// Towards the instance.

@@ -17,7 +17,7 @@ fn now() -> DateTime<Utc> {
 }
 
 fn checker(identify: &[Identify], jwt: Option<Issuer>, keys: ApiKeys) -> Checker {
-    let rules = Rules { identify: identify.to_vec(), domain: None };
+    let rules = Rules { identify: identify.to_vec(), domain: None, notices: false };
     Checker {
         rules: watch::channel(Arc::new(rules)).1,
         issuer: watch::channel(jwt.map(Arc::new)).1,

@@ -20,9 +20,11 @@ fn migrator() -> Migrator {
     let third = Migration::new(3, Cow::Borrowed("routers"), MigrationType::Simple, routers, false);
     let meters = include_str!("../../migrations/0004_meters.sql").into_sql_str();
     let fourth = Migration::new(4, Cow::Borrowed("meters"), MigrationType::Simple, meters, false);
+    let escrow = include_str!("../../migrations/0005_escrow.sql").into_sql_str();
+    let fifth = Migration::new(5, Cow::Borrowed("escrow"), MigrationType::Simple, escrow, false);
     let keys = include_str!("../../migrations/0006_api_keys.sql").into_sql_str();
     let sixth = Migration::new(6, Cow::Borrowed("api keys"), MigrationType::Simple, keys, false);
-    let mut migrator = Migrator::with_migrations(vec![first, second, third, fourth, sixth]);
+    let mut migrator = Migrator::with_migrations(vec![first, second, third, fourth, fifth, sixth]);
     // Ours lives beside what it describes, so that a service may keep a table of its own under sqlx's name.
     migrator.create_schema("o7s");
     migrator.dangerous_set_table_name("o7s.migrations");

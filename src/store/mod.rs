@@ -5,9 +5,11 @@
 //! what routers do: follow, replicas, meters, rollup; server. Usage is read by usage.
 
 mod api_keys;
+mod ceiling_use;
 mod code;
 mod connect;
 mod error;
+mod escrow;
 mod follow;
 mod holder;
 mod lease;
@@ -24,9 +26,11 @@ mod server;
 mod usage;
 
 pub use api_keys::{API_KEYS_MAX, ApiKeyInfo, Created};
+pub use ceiling_use::{CeilingEvent, CeilingUse, Rejected, StoredSize};
 pub use code::Code;
 pub use connect::Store;
 pub use error::Error;
+pub use escrow::{Escrow, Exchanged, LeaseAsk, News};
 pub use follow::{ApiKeyRow, Changes, Follower, Replica, RouteRow, RouterRow};
 pub use holder::{Holder, HolderSession};
 pub use lease::Lease;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::quantity::{Bytes, Millis};
 
 /// The ceilings of one tenant, its tier's with its own on top. Absent means unlimited.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Limits {
     /// Client connections at the router; at least 1.
@@ -15,13 +15,15 @@ pub struct Limits {
     /// Connections Postgres sees: its CONNECTION LIMIT, and what preflight sums; 1..=`connections`.
     pub server_connections: u32,
     pub queries_per_minute: Option<u64>,
+    /// Of `/v1/authorize`.
+    pub requests_per_minute: Option<u64>,
     pub storage: Option<Bytes>,
     pub egress_per_month: Option<Bytes>,
     pub statement_timeout: Option<Millis>,
 }
 
 /// What the router does with a client above a ceiling.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Over {
     Reject,
@@ -46,7 +48,7 @@ impl fmt::Display for Over {
 }
 
 /// One reaction a ceiling; every one has a default.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OverLimit {
     pub connections: Over,

@@ -1,9 +1,12 @@
 //! The words everyone shares: tenant, tier, ceilings, route, instance, credentials. Pure: no I/O, no clock.
-//! Read: id, quantity, limits, route, secret, keyring, scram, login, api_key, marker, meter, code, digest.
+//! Read: id, quantity, limits, escrow, route, secret, keyring, scram, login, api_key, marker, meter, code, digest.
 
 mod api_key;
 mod code;
 mod digest;
+pub mod escrow;
+#[cfg(test)]
+mod escrow_model;
 mod id;
 mod keyring;
 mod limits;

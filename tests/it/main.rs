@@ -4,6 +4,8 @@
 mod adopting;
 mod behaviours;
 #[cfg(feature = "local")]
+mod ceilings;
+#[cfg(feature = "local")]
 mod ci;
 #[cfg(feature = "local")]
 mod cluster;
@@ -15,6 +17,8 @@ mod drivers;
 mod end_to_end;
 #[cfg(feature = "local")]
 mod error_page;
+#[cfg(feature = "local")]
+mod escrow;
 #[cfg(feature = "local")]
 mod far;
 #[cfg(feature = "local")]

@@ -35,6 +35,7 @@ pub fn request(endpoints: Vec<Address>, role: &str, proof: Proof) -> Request {
         roles: Roles { named: BTreeMap::new(), others: None },
         server_connections: 10,
         tier: "pro".into(),
+        allowance: None,
         upgrade: None,
         version: 1,
     };

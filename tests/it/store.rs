@@ -79,6 +79,7 @@ pub fn route(name: &str) -> Route {
             connections: 20,
             server_connections: 5,
             queries_per_minute: Some(3000),
+            requests_per_minute: None,
             storage: Some(Bytes(2 << 30)),
             egress_per_month: None,
             statement_timeout: Some(Millis(30_000)),

@@ -1,5 +1,7 @@
 //! `o7s tenant limits`: each ceiling with who set it, who holds it, and what is used of it.
 
+use std::io::Write;
+
 use serde::Serialize;
 
 use super::{OneArgs, World};
@@ -10,6 +12,7 @@ use crate::cli::report::Failure;
 use crate::manifest::{Owner, owners};
 use crate::operator::Measured;
 use crate::postgres::DatabaseUse;
+use crate::store::CeilingUse;
 use crate::tenancy::{Bytes, Limits, TenantId};
 
 #[derive(Debug, Serialize)]
@@ -33,27 +36,47 @@ struct Printed<'a> {
     tier: String,
     limits: Vec<Ceiling>,
     measured: &'a Measured,
+    /// By the routers.
+    used: &'a CeilingUse,
 }
 
-const NOBODY: &str = "nothing before the router";
+const ROUTER: &str = "the router";
 
 pub(super) async fn run(args: &OneArgs) -> Result<u8, Failure> {
     let world = World::open(&args.input).await?;
     let route = world.route(&args.tenant)?;
     let measured = world.measure(route).await?;
-    let limits = ceilings(&world, &args.tenant, &measured);
+    let used = world.session.store.ceiling_use(&args.tenant).await?;
+    let limits = ceilings(&world, &args.tenant, &measured, Some(&used));
     let mut out = anstream::stdout().lock();
     match args.format {
         Format::Json => {
             let tier = route.tier.to_string();
-            render::json(&mut out, &Printed { tenant: &args.tenant, tier, limits, measured: &measured })?;
+            render::json(
+                &mut out,
+                &Printed { tenant: &args.tenant, tier, limits, measured: &measured, used: &used },
+            )?;
         }
         Format::Text => {
             render::table(&mut out, &HEAD, &rows(&limits))?;
+            lately(&mut out, &used)?;
             not_measured(&measured).into_iter().for_each(|line| say(&line));
         }
     }
     Ok(0)
+}
+
+/// What happened in the last hour.
+fn lately(out: &mut impl Write, used: &CeilingUse) -> std::io::Result<()> {
+    let refused: Vec<String> = used.rejected.iter().map(|one| format!("{} {}", one.count, one.ceiling)).collect();
+    match refused.as_slice() {
+        [] => writeln!(out, "\nIn the last hour nothing was refused.")?,
+        refused => writeln!(out, "\nRefused in the last hour: {}.", refused.join(", "))?,
+    }
+    for event in &used.events {
+        writeln!(out, "  {} {} {}", event.at.format("%H:%M:%SZ"), event.reason, event.message)?;
+    }
+    Ok(())
 }
 
 pub(super) const HEAD: [&str; 5] = ["CEILING", "VALUE", "USED", "SET BY", "HELD BY"];
@@ -82,7 +105,12 @@ pub(super) fn not_measured(measured: &Measured) -> Option<String> {
 }
 
 /// Those of the manifest; a tenant without one keeps those of its route.
-pub(super) fn ceilings(world: &World, tenant: &TenantId, measured: &Measured) -> Vec<Ceiling> {
+pub(super) fn ceilings(
+    world: &World,
+    tenant: &TenantId,
+    measured: &Measured,
+    counted: Option<&CeilingUse>,
+) -> Vec<Ceiling> {
     let route = world.control.routes.get(tenant).map(|route| values(&route.limits));
     let declared = world.desired.tenants.get(tenant).map(|tenant| values(&tenant.limits));
     let owned = owners(&world.desired, &world.sources, &format!("tenant/{tenant}")).unwrap_or_default();
@@ -103,28 +131,37 @@ pub(super) fn ceilings(world: &World, tenant: &TenantId, measured: &Measured) ->
         let wanted = declared.as_ref().or(route.as_ref()).and_then(|values| values[at].clone());
         let there = route.as_ref().map(|values| values[at].clone());
         let in_force = there.filter(|there| *there != wanted).map(|old| old.unwrap_or_else(|| "unlimited".into()));
-        let (held_by, used) = held(name, used);
+        let (held_by, used) = held(name, used, counted);
         Ceiling { name, value: wanted, in_force, set_by: set_by(name), held_by, used }
     };
     NAMES.into_iter().enumerate().map(ceiling).collect()
 }
 
-const NAMES: [&str; 6] =
-    ["connections", "serverConnections", "queriesPerMinute", "storage", "egressPerMonth", "statementTimeout"];
+const NAMES: [&str; 7] = [
+    "connections",
+    "serverConnections",
+    "queriesPerMinute",
+    "requestsPerMinute",
+    "storage",
+    "egressPerMonth",
+    "statementTimeout",
+];
 
 /// In the order of [`NAMES`].
-fn values(limits: &Limits) -> [Option<String>; 6] {
+fn values(limits: &Limits) -> [Option<String>; 7] {
     [
         Some(limits.connections.to_string()),
         Some(limits.server_connections.to_string()),
         limits.queries_per_minute.map(|count| count.to_string()),
+        limits.requests_per_minute.map(|count| count.to_string()),
         limits.storage.map(|bytes| bytes.to_string()),
         limits.egress_per_month.map(|bytes| bytes.to_string()),
         limits.statement_timeout.map(|time| time.to_string()),
     ]
 }
 
-fn held(name: &str, used: Option<&DatabaseUse>) -> (String, Option<String>) {
+fn held(name: &str, used: Option<&DatabaseUse>, counted: Option<&CeilingUse>) -> (String, Option<String>) {
+    let by_router = |count: fn(&CeilingUse) -> String| (ROUTER.to_owned(), counted.map(count));
     match name {
         "serverConnections" => {
             let held = match used {
@@ -147,9 +184,15 @@ fn held(name: &str, used: Option<&DatabaseUse>) -> (String, Option<String>) {
             };
             (held, None)
         }
-        "connections" => (NOBODY.to_owned(), used.map(|used| used.connections.to_string())),
-        "storage" => (NOBODY.to_owned(), used.map(|used| size(used.size_bytes))),
-        _ => (NOBODY.to_owned(), None),
+        "connections" => by_router(|counted| counted.connections.to_string()),
+        "queriesPerMinute" => by_router(|counted| counted.queries.to_string()),
+        "requestsPerMinute" => by_router(|counted| counted.requests.to_string()),
+        "egressPerMonth" => by_router(|counted| size(counted.egress)),
+        // The router goes by what was measured last.
+        _ => {
+            let stored = counted.and_then(|counted| counted.storage.as_ref()).map(|stored| stored.bytes);
+            (ROUTER.to_owned(), used.map(|used| used.size_bytes).or(stored).map(size))
+        }
     }
 }
 

@@ -59,7 +59,7 @@ pub(super) async fn run(args: &OneArgs) -> Result<u8, Failure> {
         Some(route) => Some(world.measure(route).await?),
         None => None,
     };
-    let limits = ceilings(&world, &args.tenant, measured.as_ref().unwrap_or(&Measured::Gone));
+    let limits = ceilings(&world, &args.tenant, measured.as_ref().unwrap_or(&Measured::Gone), None);
     let tenant = world.desired.tenants.get(&args.tenant);
     let printed = Printed {
         status,

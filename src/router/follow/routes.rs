@@ -1,6 +1,6 @@
 //! From rows of the control database to the table. Pure.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::manifest::{Identify, Jwt, Pooling};
 use crate::router::identify::Rules;
-use crate::router::table::{Encryption, Entry, Login, Roles, State, Table};
+use crate::router::table::{Allowance, Encryption, Entry, Login, Roles, State, Table};
 use crate::store::{Changes, RouteRow, RouterRow};
-use crate::tenancy::{Address, Credential, RouteState, RouterName, role_name};
+use crate::tenancy::{Address, Credential, Limits, OverLimit, RouteState, RouterName, role_name};
 
 /// How this router gets to the instances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,13 +29,15 @@ pub struct RouterSpec {
     pub pooling: Pooling,
     pub identify: Vec<Identify>,
     /// Whose tokens are believed.
+    /// Sessions are told when a ceiling is nearly reached.
+    pub notices: bool,
     pub jwt: Option<Jwt>,
 }
 
 impl Default for RouterSpec {
     fn default() -> RouterSpec {
         let identify = vec![Identify::Sni, Identify::Options, Identify::User, Identify::Database];
-        RouterSpec { domain: None, pooling: Pooling::Transaction, identify, jwt: None }
+        RouterSpec { domain: None, pooling: Pooling::Transaction, identify, notices: false, jwt: None }
     }
 }
 
@@ -48,7 +50,7 @@ impl RouterSpec {
     }
 
     pub fn rules(&self) -> Rules {
-        Rules { identify: self.identify.clone(), domain: self.domain.clone() }
+        Rules { identify: self.identify.clone(), domain: self.domain.clone(), notices: self.notices }
     }
 }
 
@@ -92,17 +94,30 @@ pub fn apply(old: &Table, changes: &Changes, pooling: DefaultPooling, reach: Rea
     (Table { version: changes.version, entries, wildcard: None }, changed)
 }
 
-/// One copy of each name: 10,000 tenants share some instances and tiers.
+/// One copy of each name and of what a tier allows: 10,000 tenants share some instances and tiers.
 #[derive(Default)]
-struct Names(HashMap<String, Arc<str>>);
+struct Names {
+    known: HashMap<String, Arc<str>>,
+    allowances: HashSet<Arc<Allowance>>,
+}
 
 impl Names {
     fn get(&mut self, name: &str) -> Arc<str> {
-        if let Some(known) = self.0.get(name) {
+        if let Some(known) = self.known.get(name) {
             return Arc::clone(known);
         }
         let new: Arc<str> = name.into();
-        self.0.insert(name.to_owned(), Arc::clone(&new));
+        self.known.insert(name.to_owned(), Arc::clone(&new));
+        new
+    }
+
+    fn allowance(&mut self, limits: &Limits, over: &OverLimit) -> Arc<Allowance> {
+        let new = Allowance { limits: limits.clone(), over: over.clone() };
+        if let Some(known) = self.allowances.get(&new) {
+            return Arc::clone(known);
+        }
+        let new = Arc::new(new);
+        self.allowances.insert(Arc::clone(&new));
         new
     }
 }
@@ -133,6 +148,7 @@ fn entry(row: &RouteRow, pooling: DefaultPooling, reach: Reach, names: &mut Name
         roles: Roles { named, others: route.adopted.then_some(Login::LookUp) },
         server_connections: route.limits.server_connections.max(1),
         tier: names.get(route.tier.as_str()),
+        allowance: Some(names.allowance(&route.limits, &route.over_limit)),
         upgrade: route.upgrade.clone(),
         version: row.version.max(pooling.since),
         tenant,

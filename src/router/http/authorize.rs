@@ -9,7 +9,9 @@ use crate::tenancy::Secret;
 
 use super::super::identify::{self, Bearer};
 use super::super::login::Bears;
-use super::super::table::State;
+use super::super::refusal;
+use super::super::requests::Refused;
+use super::super::table::{Entry, State};
 use super::{Answer, HttpState, problem};
 
 /// Whom the request's token stands for, or the answer to a request without a good one.
@@ -55,7 +57,12 @@ pub async fn authorize(state: &HttpState, headers: &HeaderMap) -> Answer {
         State::Suspended => return problem(StatusCode::LOCKED, "the tenant is suspended; its data is kept"),
         State::Retired => return problem(StatusCode::FORBIDDEN, "the tenant was removed"),
     }
-    // A request is admitted here: whatever holds a ceiling on requests answers 429 at this place.
+    // The one place where a request is admitted.
+    if let Some(requests) = &state.requests
+        && let Err(refused) = requests.admit(entry).await
+    {
+        return over(entry, refused);
+    }
     let mut answer = Response::default();
     let told = [("x-o7s-tenant", &entry.tenant), ("x-o7s-tier", &entry.tier), ("x-o7s-role", &who.role)];
     for (name, value) in told {
@@ -64,6 +71,28 @@ pub async fn authorize(state: &HttpState, headers: &HeaderMap) -> Answer {
             return problem(StatusCode::FORBIDDEN, "the role's name does not fit into a header");
         };
         answer.headers_mut().insert(HeaderName::from_static(name), value);
+    }
+    answer
+}
+
+fn over(entry: &Entry, refused: Refused) -> Answer {
+    let Refused::Over { limit, full } = refused else {
+        let detail = "the tenant's ceiling on requests cannot be checked; try again in a moment";
+        return problem(StatusCode::SERVICE_UNAVAILABLE, detail);
+    };
+    let seconds = full.frees_in.unwrap_or(60_000).div_ceil(1000).max(1);
+    let report = refusal::requests(entry, limit, full);
+    let mut answer = problem(StatusCode::TOO_MANY_REQUESTS, &report);
+    let told = [
+        (RETRY_AFTER, seconds.to_string()),
+        (HeaderName::from_static("ratelimit-limit"), limit.to_string()),
+        (HeaderName::from_static("ratelimit-remaining"), "0".to_owned()),
+        (HeaderName::from_static("ratelimit-reset"), seconds.to_string()),
+    ];
+    for (name, value) in told {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            answer.headers_mut().insert(name, value);
+        }
     }
     answer
 }

@@ -32,6 +32,7 @@ use tracing::{debug, warn};
 
 use super::identify::Rules;
 use super::login::Tokens;
+use super::requests::Requests;
 use super::table::Table;
 use super::worker::{Team, TenantReport};
 use crate::store::{UsageFilter, UsageReport};
@@ -56,6 +57,8 @@ pub struct HttpState {
     pub table: watch::Receiver<Arc<Table>>,
     pub rules: watch::Receiver<Arc<Rules>>,
     pub tokens: Option<Arc<dyn Tokens>>,
+    /// The ceiling on what `/v1/authorize` is asked; none without a control database.
+    pub requests: Option<Arc<Requests>>,
     pub condition: watch::Receiver<Condition>,
     pub reports: Reports,
     /// Absent where none is kept.

@@ -41,6 +41,7 @@ fn entry(tenant: &str, state: State) -> (Arc<str>, Arc<Entry>) {
         roles: Roles { named: named.iter().map(|role| (role.as_str().into(), Login::Trust)).collect(), others: None },
         server_connections: 5,
         tier: "pro".into(),
+        allowance: None,
         upgrade: None,
         version: 3,
     };
@@ -95,10 +96,11 @@ impl Server {
         let entries = entries.into_iter().map(|(name, state)| entry(name, state)).collect();
         let (table, tables) = watch::channel(Arc::new(Table { version: 3, entries, ..Table::default() }));
         let (condition, conditions) = watch::channel(Condition::default());
-        let rules = Rules { identify: Vec::new(), domain: Some("db.example.com".to_owned()) };
+        let rules = Rules { identify: Vec::new(), domain: Some("db.example.com".to_owned()), notices: false };
         let state = HttpState {
             table: tables,
             rules: watch::channel(Arc::new(rules)).1,
+            requests: None,
             tokens: Some(Arc::new(Words)),
             condition: conditions,
             reports: Box::new(move || Box::pin(std::future::ready(reports.clone()))),

@@ -34,6 +34,7 @@ pub fn entry(instance: &str, endpoints: Vec<Address>) -> Entry {
         roles: Roles { named: BTreeMap::new(), others: None },
         server_connections: 10,
         tier: "pro".into(),
+        allowance: None,
         upgrade: None,
         version: 1,
     }

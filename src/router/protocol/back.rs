@@ -25,6 +25,12 @@ pub struct Back {
     pub(super) owed: VecDeque<Owed>,
     pub(super) doubts: Doubts,
     pub(super) twice: Option<Twice>,
+    /// Of the router's own, in the order of their [`Local::Refused`].
+    pub(super) refusals: VecDeque<Vec<u8>>,
+    /// Of the Query that runs: those that have ended.
+    commands: u32,
+    /// What takes the place of the server's report should it cancel what runs now: its time is up.
+    pub too_long: Option<Vec<u8>>,
     /// After an error the server ignores everything up to the next Sync.
     pub(super) skipping: bool,
     /// Messages of the extended protocol since the last Sync.
@@ -115,6 +121,9 @@ impl Back {
             swallow: false,
             owed: VecDeque::new(),
             doubts: Doubts::default(),
+            refusals: VecDeque::new(),
+            commands: 0,
+            too_long: None,
             twice: None,
             skipping: false,
             segment: false,
@@ -299,6 +308,11 @@ impl Back {
             } else if local.takes_away() {
                 self.doubts.gone.pop_front();
             }
+            if local == Local::Refused
+                && let Some(mut report) = self.refusals.pop_front()
+            {
+                out.make(|out| out.append(&mut report));
+            }
             let status = self.status;
             out.make(|out| local.put(out, status));
         }
@@ -390,7 +404,17 @@ impl Back {
             b'N' => Ok(keep),
             // One ReadyForQuery too many would be taken for the answer to somebody else's query.
             b'E' if self.early_sync && field(body, b'R') == Some(b"ProcessInterrupts") => Err(Desync::Interrupted),
-            b'E' => Ok(self.error(body, keep, front, shared, told, out)),
+            b'E' => {
+                let keep = self.error(body, keep, front, shared, told, out);
+                let cancelled = field(body, b'C') == Some(b"57014");
+                Ok(match self.too_long.take_if(|_| keep && cancelled) {
+                    Some(mut report) => {
+                        out.make(|out| out.append(&mut report));
+                        false
+                    }
+                    None => keep,
+                })
+            }
             _ => self.ready(body, keep, front.as_deref_mut(), &mut told.tally),
         }
     }
@@ -413,6 +437,10 @@ impl Back {
             tally.complete(tag, std::mem::take(&mut self.copied_in));
             self.worked = true;
         }
+        if owed.kind == Kind::Query {
+            tally.more += u32::from(self.commands > 0);
+            self.commands += 1;
+        }
         let is_execute = owed.kind == Kind::Execute;
         let effects = &mut owed.effects;
         let due = if effects.is_empty() {
@@ -427,8 +455,10 @@ impl Back {
                 Effect::DeallocateAll => tag == b"DEALLOCATE ALL\0",
                 _ => false,
             };
-            effects
-                .retain(|effect| !matches!(effect, Effect::Pin(_) | Effect::Sequences | Effect::Deallocate { .. }));
+            effects.retain(|effect| {
+                let done = Effect::EndsTransaction;
+                !matches!(effect, Effect::Pin(_) | Effect::Sequences | Effect::Deallocate { .. }) && *effect != done
+            });
             effects.front().is_some_and(answers).then(|| effects.pop_front()).flatten()
         };
         match (due, front) {
@@ -526,6 +556,7 @@ impl Back {
         }
         self.failed = false;
         self.rolls_back = false;
+        self.commands = 0;
         Ok(keep)
     }
 

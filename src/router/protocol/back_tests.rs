@@ -1,5 +1,6 @@
 //! Sessions byte by byte, where what a server answers changes what later clients get.
 
+use super::super::leave::Leave;
 use super::*;
 use crate::router::protocol::frame::put;
 
@@ -67,8 +68,10 @@ impl Session {
     /// What the server is sent, and how much of the input was used.
     fn client_in_part(&mut self, bytes: &[u8]) -> (Vec<u8>, usize) {
         let mut out = Out::default();
-        let step =
-            self.front.with_server(&mut self.back, true, &mut self.shared, bytes, &mut out).expect("well formed");
+        let step = self
+            .front
+            .with_server(&mut self.back, Leave::ALL, &mut self.shared, bytes, &mut out)
+            .expect("well formed");
         (out.flat(bytes), step.consumed)
     }
 

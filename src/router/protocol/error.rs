@@ -48,6 +48,7 @@ impl SqlState {
     pub const SYNTAX_ERROR: SqlState = SqlState(*b"42601");
     pub const INSUFFICIENT_PRIVILEGE: SqlState = SqlState(*b"42501");
     pub const DUPLICATE_STATEMENT: SqlState = SqlState(*b"42P05");
+    pub const DISK_FULL: SqlState = SqlState(*b"53100");
     pub const OUT_OF_MEMORY: SqlState = SqlState(*b"53200");
     pub const TOO_MANY_CONNECTIONS: SqlState = SqlState(*b"53300");
     pub const LIMIT_EXCEEDED: SqlState = SqlState(*b"53400");

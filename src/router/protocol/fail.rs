@@ -65,6 +65,8 @@ impl Back {
         let takes = |owed: &&Owed| matches!(owed.kind, Kind::Local(local) if local.takes_away());
         let mut begun: Vec<_> = self.doubts.begun.drain(..skipped.iter().filter(gives).count()).collect();
         let mut gone: Vec<_> = self.doubts.gone.drain(..skipped.iter().filter(takes).count()).collect();
+        let refused = skipped.iter().filter(|owed| owed.kind == Kind::Local(Local::Refused)).count();
+        self.refusals.drain(..refused);
         // The last first: a name may have been taken away and given anew.
         for owed in skipped.iter().rev() {
             match owed.kind {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::back::Back;
 use super::frame::{HEAD, INSPECT_MAX, Out, head, put, split_nul};
+use super::leave::{Leave, Weighed};
 pub use super::message::Broken;
 use super::message::{Message, Passed, kind_and_name, length};
 use super::names::{Rare, Unnamed, estranged};
@@ -35,14 +36,14 @@ pub struct Front {
     /// Bytes of the current message that are still to come.
     remaining: usize,
     /// They go nowhere.
-    swallow: bool,
+    pub(super) swallow: bool,
     pub settings: Arc<Settings>,
     pub startup: Arc<Settings>,
     /// Those to go back to should the transaction roll back; `None` where it set nothing.
     pub(super) before: Option<Arc<Settings>>,
     unnamed_turn: u32,
     /// The router has answered an error in a server's place: the rest up to the next Sync, or one Query, is ignored.
-    refused: bool,
+    pub(super) refused: bool,
     /// What few clients need.
     pub(super) rare: Option<Box<Rare>>,
 }
@@ -56,6 +57,9 @@ pub enum Stop {
     Begin,
     /// Enough is under way; go on when replies have come.
     Full,
+    /// The next message is a query too many, or one that there is no room for.
+    Queries,
+    Storage,
     /// The client says goodbye.
     Terminate,
 }
@@ -84,6 +88,8 @@ pub struct Step {
     pub stop: Stop,
     /// Queries that were started: one for each Query, Execute and FunctionCall.
     pub queries: u32,
+    /// Of those, the ones that are charged.
+    pub charged: u64,
 }
 
 impl Front {
@@ -141,7 +147,7 @@ impl Front {
     /// Without a server connection: answers what needs none, up to the first message that does.
     pub fn without_server(&mut self, input: &[u8], to_client: &mut Out) -> Result<Step, Broken> {
         let mut at = 0;
-        let step = |consumed, stop| Ok(Step { consumed, stop, queries: 0 });
+        let step = |consumed, stop| Ok(Step { consumed, stop, queries: 0, charged: 0 });
         loop {
             if self.remaining > 0 {
                 self.swallow = true;
@@ -195,18 +201,6 @@ impl Front {
         }
     }
 
-    fn close_without_server(&mut self, body: &[u8], to_client: &mut Out) -> Result<bool, Broken> {
-        let (kind, name) = kind_and_name(body)?;
-        if kind == b'S' && name.is_empty() {
-            self.forget_unnamed();
-        } else if kind == b'S' {
-            self.forget(name);
-        }
-        // No portal outlives its transaction, so closing one that is not there is all there is to do.
-        to_client.make(|out| put(out, b'3', |_| {}));
-        Ok(true)
-    }
-
     fn query_without_server(&mut self, body: &[u8], to_client: &mut Out) -> Result<bool, Broken> {
         let (text, _) = split_nul(body).ok_or(Broken::Format)?;
         // Only these two words are answered here; do not read every query twice.
@@ -226,18 +220,17 @@ impl Front {
         Ok(true)
     }
 
-    /// With a server connection: what goes to it, in order. `granted` says that the transaction may begin; without it the
-    /// step ends before the first message of one.
+    /// With a server connection: what goes to it, in order, as far as `leave` goes.
     pub fn with_server(
         &mut self,
         back: &mut Back,
-        granted: bool,
+        leave: Leave,
         shared: &mut Shared,
         input: &[u8],
         to_server: &mut Out,
     ) -> Result<Step, Broken> {
         let mut at = 0;
-        let mut queries = 0;
+        let (mut queries, mut charged) = (0, 0);
         let mut kept_from = to_server.bytes();
         let stop = loop {
             if self.remaining > 0 {
@@ -247,7 +240,17 @@ impl Front {
                 }
             }
             let Some(head) = head(&input[at..])? else { break Stop::Input };
-            if back.at_rest() && !granted && !matches!(head.tag, b'X' | b'S' | b'H' | b'd' | b'c' | b'f') {
+            if self.refused
+                && let Some(stop) = self.after_refusal(back, head.tag, to_server)
+            {
+                if stop == Stop::Terminate {
+                    break stop;
+                }
+                at += HEAD;
+                self.remaining = head.total - HEAD;
+                continue;
+            }
+            if back.at_rest() && !leave.begin && !matches!(head.tag, b'X' | b'S' | b'H' | b'd' | b'c' | b'f') {
                 break Stop::Begin;
             }
             if back.must_answer_first(head.tag, to_server) {
@@ -259,6 +262,10 @@ impl Front {
             }
             self.swallow = false;
             let message = Message { at, total: head.total, input };
+            let weighed = self.weigh(back, leave, charged, head.tag, &message)?;
+            if let Weighed::Over(stop) = weighed {
+                break stop;
+            }
             let passed = match head.tag {
                 b'X' => break Stop::Terminate,
                 b'Q' => self.query(back, &message, to_server)?,
@@ -298,11 +305,12 @@ impl Front {
                 Passed::Instead { taken } => taken,
             };
             queries += u32::from(matches!(head.tag, b'Q' | b'E' | b'F'));
+            charged += u64::from(weighed == Weighed::Charged);
             at += taken;
             self.remaining = head.total - taken;
         };
         back.keep(to_server, kept_from, input);
-        Ok(Step { consumed: at, stop, queries })
+        Ok(Step { consumed: at, stop, queries, charged })
     }
 
     fn query(&mut self, back: &mut Back, message: &Message<'_>, out: &mut Out) -> Result<Passed, Broken> {
@@ -337,7 +345,8 @@ impl Front {
             return Ok(Passed::Instead { taken: HEAD });
         }
         self.before_effects(&effects.list, back, out);
-        back.owed_with(Kind::Query, effects.list);
+        let ends = effects.list == [Effect::EndsTransaction];
+        back.owed_with(Kind::Query, if ends { Vec::new() } else { effects.list });
         Ok(Passed::Whole)
     }
 

@@ -45,6 +45,11 @@ impl<'a> Message<'a> {
         self.input.get(self.at + HEAD..self.at + self.total)
     }
 
+    /// As much of the body as is there.
+    pub(super) fn start(&self) -> &'a [u8] {
+        &self.input[self.at + HEAD..(self.at + self.total).min(self.input.len())]
+    }
+
     /// Of a message that is never longer than a name or two.
     pub(super) fn small_body(&self) -> Result<Option<&'a [u8]>, Broken> {
         if self.total > INSPECT_MAX { Err(Broken::Format) } else { Ok(self.body()) }
@@ -52,8 +57,7 @@ impl<'a> Message<'a> {
 
     /// Both names a Bind begins with, without the rest of it.
     pub(super) fn two_names(&self) -> Result<Option<Names<'a>>, Broken> {
-        let end = (self.at + self.total).min(self.input.len());
-        let there = &self.input[self.at + HEAD..end];
+        let there = self.start();
         let names = split_nul(there).and_then(|(portal, rest)| Some((portal, split_nul(rest)?.0)));
         match names {
             Some(names) => Ok(Some(names)),

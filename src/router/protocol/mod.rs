@@ -1,6 +1,6 @@
 //! The wire protocol, versions 3.0 and 3.2, as values: bytes in, decisions out. No socket, no clock, no randomness.
 //! Read: frame, error, then for logins startup, options, scram, oauth, client_login, server_login; for sessions sql, settings,
-//! statements, message, tally, names, replies, front, back, fail, repeat, ours.
+//! statements, message, tally, names, replies, front, growth, leave, back, fail, repeat, ours.
 
 pub mod back;
 pub mod client_login;
@@ -8,6 +8,8 @@ pub mod error;
 mod fail;
 pub mod frame;
 pub mod front;
+pub mod growth;
+pub mod leave;
 mod message;
 mod names;
 mod oauth;

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::back::Back;
-use super::front::Front;
+use super::frame::{HEAD, Out, put, split_nul};
+use super::front::{Broken, Front};
+use super::message::kind_and_name;
 use super::replies::Local;
 use super::sql::Effect;
 use super::statements::{OURS, Statement};
@@ -38,6 +40,20 @@ impl Rare {
         self.names.get(name)
     }
 
+    /// What falls due when the portal is executed.
+    pub fn effects_of_portal(&self, portal: &[u8]) -> &[Effect] {
+        self.portals.get(portal).map_or(&[], Vec::as_slice)
+    }
+
+    /// Of a prepared statement; the unnamed one has an empty name.
+    pub fn text_of(&self, name: &[u8]) -> Option<&[u8]> {
+        if name.is_empty() {
+            let (_, body) = split_nul(self.unnamed.as_ref()?.message.get(HEAD..)?)?;
+            return split_nul(body).map(|(text, _)| text);
+        }
+        self.get(name).map(|statement| statement.text())
+    }
+
     /// Whether one more with a text of so many bytes may come.
     pub fn has_room(&self, name: &[u8], bytes: usize) -> bool {
         self.names.len() < NAMES_MAX && self.bytes + bytes + name.len() <= NAMES_BYTES_MAX
@@ -61,6 +77,18 @@ impl Front {
         let (name, statement) = rare.names.remove_entry(name)?;
         rare.bytes -= statement.bytes() + name.len();
         Some((name, statement))
+    }
+
+    pub(super) fn close_without_server(&mut self, body: &[u8], to_client: &mut Out) -> Result<bool, Broken> {
+        let (kind, name) = kind_and_name(body)?;
+        if kind == b'S' && name.is_empty() {
+            self.forget_unnamed();
+        } else if kind == b'S' {
+            self.forget(name);
+        }
+        // No portal outlives its transaction, so closing one that is not there is all there is to do.
+        to_client.make(|out| put(out, b'3', |_| {}));
+        Ok(true)
     }
 
     pub(super) fn forget_unnamed(&mut self) {

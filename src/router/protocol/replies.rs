@@ -14,6 +14,10 @@ pub enum Local {
     Deallocated,
     DeallocatedAll,
     Discarded,
+    /// The next of the reports that take the place of what was asked.
+    Refused,
+    /// ReadyForQuery alone.
+    Ready,
 }
 
 impl Local {
@@ -26,6 +30,9 @@ impl Local {
         let tag: &[u8] = match self {
             Local::Parsed => return put(out, b'1', |_| {}),
             Local::Closed => return put(out, b'3', |_| {}),
+            Local::Ready => return put(out, b'Z', |out| out.push(status)),
+            // The report itself was put before.
+            Local::Refused => return,
             Local::Deallocated => b"DEALLOCATE\0",
             Local::DeallocatedAll => b"DEALLOCATE ALL\0",
             Local::Discarded => b"DISCARD ALL\0",

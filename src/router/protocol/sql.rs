@@ -20,6 +20,8 @@ pub enum Effect {
     DeallocateAll,
     /// Ends with its transaction; it answers `SET` like one that does not.
     SetLocal,
+    /// COMMIT, ROLLBACK and their like: never kept from running.
+    EndsTransaction,
     /// Reads what `nextval` left in the session.
     Sequences,
     /// State that cannot be carried to another server connection; for logs and metrics, why.
@@ -86,6 +88,7 @@ fn statement(first: &[u8], start: usize, words: &mut Words<'_>, found: &mut Vec<
                 found.push(Effect::Pin("LISTEN"));
                 return words.skip_statement();
             }
+            b"COMMIT" | b"ROLLBACK" | b"END" | b"ABORT" => found.push(Effect::EndsTransaction),
             b"LOAD" => found.push(Effect::Pin("LOAD")),
             b"DO" => found.push(Effect::Pin("DO")),
             b"DECLARE" => found.extend(with_hold(text, words.at).then_some(Effect::Pin("a cursor WITH HOLD"))),
@@ -234,11 +237,11 @@ fn temporary(text: &[u8], at: usize) -> bool {
 }
 
 /// `lower` is in lower case.
-fn is(word: &[u8], lower: &[u8]) -> bool {
+pub(super) fn is(word: &[u8], lower: &[u8]) -> bool {
     word.eq_ignore_ascii_case(lower)
 }
 
-enum Token<'a> {
+pub(super) enum Token<'a> {
     End,
     /// `;`
     Separator,
@@ -247,13 +250,13 @@ enum Token<'a> {
     Other,
 }
 
-struct Words<'a> {
-    text: &'a [u8],
-    at: usize,
+pub(super) struct Words<'a> {
+    pub text: &'a [u8],
+    pub at: usize,
 }
 
 impl<'a> Words<'a> {
-    fn next(&mut self) -> Token<'a> {
+    pub fn next(&mut self) -> Token<'a> {
         loop {
             let Some(&byte) = self.text.get(self.at) else { return Token::End };
             match byte {
@@ -465,7 +468,7 @@ mod tests {
             "SELECT 'set_config(', \"currval\", $$ LISTEN a $$, $x$ $$ lastval() $x$ -- pg_advisory_lock\n",
             "/* SET a TO b /* nested */ LISTEN c */ SELECT E'it\\'s; LISTEN x'",
             "SELECT pg_advisory_xact_lock(1), pg_advisory_unlock_all()",
-            "BEGIN; COMMIT; ROLLBACK",
+            "BEGIN; SAVEPOINT a",
             "SET CONSTRAINTS ALL DEFERRED",
             "UNLISTEN *",
             "PREPARE TRANSACTION 'x'",

@@ -36,6 +36,10 @@ impl Statement {
         });
     }
 
+    pub fn text(&self) -> &[u8] {
+        super::frame::split_nul(&self.body).map_or(&self.body, |(text, _)| text)
+    }
+
     pub fn bytes(&self) -> usize {
         self.body.len()
     }

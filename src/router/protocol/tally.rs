@@ -12,6 +12,8 @@ pub struct Tally {
     pub rows: u64,
     pub transactions: u32,
     pub errors: u32,
+    /// Commands of a Query beyond its first.
+    pub more: u32,
     /// By [`class`].
     pub classes: [u32; 5],
 }
@@ -36,6 +38,11 @@ impl Tally {
             let last = tag.rsplit(|&byte| byte == b' ').next().unwrap_or_default();
             self.rows = self.rows.saturating_add(number(last));
         }
+    }
+
+    /// A command has ended, well or not.
+    pub fn ended_some(&self) -> bool {
+        self.reads + self.writes + self.ddl + self.other + self.errors > 0
     }
 
     pub(super) fn error(&mut self, sqlstate: Option<&[u8]>) {

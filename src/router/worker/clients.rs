@@ -13,14 +13,13 @@ use crate::manifest::Pooling;
 use crate::router::handover::Client;
 use crate::router::protocol::error::{Report, SqlState};
 use crate::router::protocol::frame::put;
-use crate::router::protocol::front::{Broken, Front, Stop};
+use crate::router::protocol::front::{Broken, Front, Step, Stop};
 
 pub(super) const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
 /// A client that closed its side may still read the last answer; longer than this nobody waits for it.
 const ENDED_GRACE: Duration = Duration::from_millis(500);
 
 impl Worker {
-    /// The one place where a session is admitted.
     pub(super) fn adopt(&mut self, client: Client) {
         let Client { stream, tls, received, unsent, session } = client;
         let tenant = self.tenant_for(&session.entry);
@@ -47,14 +46,17 @@ impl Worker {
             peer: session.peer,
             number: 0,
             secret,
+            admitted: false,
+            held_up: false,
+            held_since: None,
+            leave: 0,
             proof: session.proof,
         };
-        self.halls.tenants[tenant].counts.sessions += 1;
         let Some(key) = self.seat(record) else { return };
         let number = self.team.next_number();
         self.halls.numbers.insert(number, key);
         self.halls.clients[key].number = number;
-        self.greet(key, &unsent);
+        self.come_in(key, unsent);
     }
 
     /// Gives a client its place here and its socket to epoll.
@@ -180,7 +182,7 @@ impl Worker {
     fn client_may_read(&self, key: usize) -> bool {
         let client = &self.halls.clients[key];
         let server_takes = client.server.is_none_or(|server| !self.halls.servers[server].socket.blocked());
-        let idle = client.waiting.is_none() && !client.preparing && client.ended.is_none();
+        let idle = client.waiting.is_none() && !client.preparing && !client.held_up && client.ended.is_none();
         idle && server_takes && !client.socket.blocked() && client.input.len() < super::BUFFER
     }
 
@@ -219,7 +221,7 @@ impl Worker {
         let mut granted = false;
         loop {
             let client = &mut self.halls.clients[key];
-            if client.stage != Stage::Open || client.waiting.is_some() || client.preparing {
+            if client.stage != Stage::Open || client.waiting.is_some() || client.preparing || client.held_up {
                 return at;
             }
             let rest = &bytes[at..];
@@ -235,7 +237,12 @@ impl Worker {
                     self.write_client(key, &reply);
                 }
                 match step.stop {
-                    Stop::Begin if self.acquire(key) => continue,
+                    Stop::Begin if self.leave_of(key, false).queries == 0 => {
+                        if self.over_ceiling(key, Stop::Queries) {
+                            continue;
+                        }
+                    }
+                    Stop::Begin if self.begins(key) => continue,
                     Stop::Terminate => self.client_gone(key),
                     _ => {}
                 }
@@ -245,13 +252,15 @@ impl Worker {
             if record.socket.blocked() {
                 return at;
             }
+            let leave = self.leave_of(key, granted);
+            let client = &mut self.halls.clients[key];
+            let record = &mut self.halls.servers[server];
             self.to_server.clear();
             if granted {
                 let back = &mut record.back;
                 self.to_server.make(|out| back.put_evicted(out));
             }
-            let step =
-                client.front.with_server(&mut record.back, granted, &mut self.shared, rest, &mut self.to_server);
+            let step = client.front.with_server(&mut record.back, leave, &mut self.shared, rest, &mut self.to_server);
             granted = false;
             let step = match step {
                 Ok(step) => step,
@@ -259,7 +268,7 @@ impl Worker {
             };
             at += step.consumed;
             if step.queries > 0 {
-                self.queries_start(key, step.queries);
+                self.queries_start(key, server, &step);
             }
             if !self.to_server.is_empty() {
                 self.ask_server(server, rest);
@@ -278,6 +287,7 @@ impl Worker {
                 Stop::Begin if self.begin(key, server) => granted = true,
                 // What was given makes room.
                 Stop::Full if !self.to_client.is_empty() => {}
+                Stop::Queries | Stop::Storage if self.over_ceiling(key, step.stop) => {}
                 Stop::Terminate => {
                     // What it asked before is done, as Postgres would do it.
                     self.halls.clients[key].ended.get_or_insert(self.now);
@@ -289,10 +299,21 @@ impl Worker {
         }
     }
 
+    /// A client at rest has something to begin.
+    fn begins(&mut self, key: usize) -> bool {
+        self.give_notice(key);
+        self.halls.clients.get(key).is_some_and(|client| client.stage == Stage::Open) && self.acquire(key)
+    }
+
     /// The one place where queries start.
-    fn queries_start(&mut self, key: usize, queries: u32) {
+    fn queries_start(&mut self, key: usize, server: usize, step: &Step) {
         let pool = self.halls_pool(key);
-        self.halls.tenant_of_pool(pool).counts.queries += u64::from(queries);
+        self.halls.tenant_of_pool(pool).counts.queries += u64::from(step.queries);
+        self.halls.servers[server].runs_since.get_or_insert(self.now);
+        if self.has_statement_limit(pool) {
+            self.keep_ticking();
+        }
+        self.charge(key, step.charged);
     }
 
     fn client_broke(&mut self, key: usize, broken: &Broken, all: usize) -> usize {
@@ -337,7 +358,7 @@ impl Worker {
         let answers =
             |server: usize| self.halls.servers[server].back.owes() && !self.halls.servers[server].back.copies_in();
         let owed = client.server.is_some_and(answers);
-        if owed || client.waiting.is_some() || client.preparing {
+        if owed || client.waiting.is_some() || client.preparing || client.held_up {
             self.keep_ticking();
         } else {
             self.client_gone(key);
@@ -367,6 +388,7 @@ impl Worker {
         let pool = client.pool;
         let written = client.socket.write(bytes);
         self.halls.tenant_of_pool(pool).counts.bytes_out += bytes.len() as u64;
+        self.charge_egress(pool, bytes.len() as u64);
         if written.is_err() {
             self.client_gone(key);
         }
@@ -427,6 +449,7 @@ impl Worker {
         let _ = self.poll.registry().deregister(client.socket.source());
         let (pool, number) = (client.pool, client.number);
         client.stage = Stage::Gone;
+        self.session_ends(key);
         self.halls.pools[pool].clients -= 1;
         if self.halls.numbers.get(&number) == Some(&key) {
             self.halls.numbers.remove(&number);
@@ -468,6 +491,9 @@ impl Worker {
         if client.waiting.is_some() {
             let report = Report::error(SqlState::QUERY_CANCELED, "canceling statement due to user request");
             return self.refuse(key, &report);
+        }
+        if client.held_up {
+            return self.cancel_held(key);
         }
         if let Some(server) = client.server {
             self.cancel_query(server);

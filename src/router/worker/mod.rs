@@ -1,10 +1,12 @@
 //! One thread, one epoll loop, and all clients, server connections and pools of its instances. Nothing in here waits, and
 //! nothing is shared: other threads send [`Order`]s.
 //!
-//! Read: outside (what it asks of the async side), socket, state (its records), clients, servers, pools, pins, routes,
-//! report, meter.
+//! Read: outside (what it asks of the async side), socket, state (its records), clients, servers, pools, pins, ceilings,
+//! leases, routes, report, meter.
 
+mod ceilings;
 mod clients;
+mod leases;
 mod meter;
 mod outside;
 mod pins;
@@ -26,7 +28,7 @@ use mio::{Events, Poll, Token};
 use super::protocol::frame::Out;
 use super::protocol::front::Shared;
 use meter::Meter;
-pub use outside::{CancelRequest, OpenRequest, Order, Outside, PoolId, ServerId};
+pub use outside::{CancelRequest, Leased, OpenRequest, Order, Outside, PoolId, ServerId};
 pub use report::{Counts, Report, TenantReport};
 use state::{Halls, Slot};
 pub use team::{Team, Timing, WORKERS_MAX, replica_of};
@@ -65,6 +67,13 @@ pub(super) struct Worker {
     /// Pools that may have nobody left.
     unused: Vec<usize>,
     now: Instant,
+    /// Of [`Worker::now_ms`].
+    origin: Instant,
+    /// Of each ceiling, in thousandths: what may be used without asking.
+    share: u64,
+    notices: bool,
+    /// Tenants that have a slot free, and somebody who waits for one.
+    doors: Vec<usize>,
     next_tick: Option<Instant>,
     draining: Option<Instant>,
     meter: Meter,
@@ -105,9 +114,13 @@ impl Worker {
             if self.next_tick.is_some_and(|at| at <= self.now) {
                 self.tick();
             }
+            for tenant in std::mem::take(&mut self.doors) {
+                self.open_door(tenant);
+            }
             self.bury();
             if self.draining.is_some() && self.halls.clients.is_empty() {
                 self.meter();
+                self.end_leases();
                 return;
             }
         }
@@ -155,6 +168,9 @@ impl Worker {
                 self.meter();
                 done();
             }
+            Order::Asks(give) => give(self.asks()),
+            Order::Leased(leased) => self.leased(&leased),
+            Order::Stored(sizes) => self.stored(&sizes),
             Order::Drain { until } => self.drain(until),
         }
     }

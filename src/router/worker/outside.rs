@@ -1,5 +1,6 @@
 //! What passes between a worker and the async side, both ways.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -7,6 +8,8 @@ use super::report::Report;
 use super::state::ClientRecord;
 use crate::router::handover::{Client, OpenError, Proof, Server};
 use crate::router::table::{Encryption, Entry, Table};
+use crate::store::{LeaseAsk, News};
+use crate::tenancy::escrow::Answer;
 use crate::tenancy::{Address, Metered};
 
 /// A pool of one worker; `serial` tells it from an earlier one in the same place.
@@ -51,10 +54,27 @@ pub enum Order {
     Report(Box<dyn FnOnce(Report) + Send>),
     /// Asks for [`Outside::metered`]; called afterwards.
     Meter(Box<dyn FnOnce() + Send>),
+    /// What the worker has to say of its leases, if anything.
+    Asks(Box<dyn FnOnce(Vec<LeaseAsk>) + Send>),
+    Leased(Leased),
+    /// Sizes of tenants' databases, as measured last.
+    Stored(Arc<HashMap<String, u64>>),
     /// No more clients come. Those at rest are told to go, the others when they come to rest, or at `until`.
     Drain {
         until: Instant,
     },
+}
+
+/// The answers to what was asked.
+#[derive(Debug, Clone)]
+pub struct Leased {
+    pub sent: Instant,
+    /// Of each ceiling, in thousandths; `None` leaves it.
+    pub share: Option<u64>,
+    /// Sessions are told when a ceiling is nearly reached.
+    pub notices: bool,
+    /// By lease, with how much was wanted. `None`: nobody knows whether it was heard.
+    pub answers: Arc<[(u64, u64, Option<Answer>)]>,
 }
 
 /// A server connection is wanted. Answered by [`Order::Opened`], always and once.
@@ -85,6 +105,12 @@ pub trait Outside: Send + Sync {
     fn cancel(&self, request: CancelRequest);
     /// A server connection to this address was lost, or turned read-only: look again which endpoint is the writable one.
     fn suspect(&self, instance: &Arc<str>, address: &Address);
+    /// A lease is running low: ask soon what the workers have to say.
+    fn lease_wanted(&self);
+    /// A tenant is near one of its ceilings, or above it.
+    fn news(&self, news: News);
+    /// The worker ends, and gives all its leases back.
+    fn leases_end(&self, asks: Vec<LeaseAsk>);
     /// Unpredictable bytes, for cancel keys.
     fn random(&self, bytes: &mut [u8]);
     /// The tenant's entry of this version is in force here: nothing runs by an older one any more.

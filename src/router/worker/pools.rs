@@ -280,6 +280,7 @@ impl Worker {
             has_a_part: false,
             soiled: false,
             rests_since: self.now,
+            runs_since: None,
         };
         // A server that was upgraded tells so: what the next clients are greeted with must be its own words.
         let version = |pairs: &[(String, String)]| pairs.iter().find(|(name, _)| name == "server_version").cloned();
@@ -386,6 +387,7 @@ impl Worker {
         self.end_the_ended();
         again |= self.halls.clients.iter().any(|(_, client)| client.ended.is_some());
         again |= self.end_patience();
+        again |= self.tick_ceilings();
         again |= self.tick_drain();
         if again {
             self.keep_ticking();

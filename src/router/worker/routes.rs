@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Worker;
+use super::ceilings::Ceilings;
 use super::clients::shutting_down;
 use super::outside::Order;
 use super::servers::moved;
@@ -28,6 +29,10 @@ impl Worker {
             patience_ends: None,
             full_until: None,
             held: Vec::new(),
+            ceilings: entry
+                .allowance
+                .as_ref()
+                .map(|allowance| Box::new(Ceilings::new(allowance, || self.team.next_lease()))),
         });
         self.halls.tenant_keys.insert(entry.tenant.clone(), key);
         key
@@ -97,6 +102,7 @@ impl Worker {
         let record = &mut self.halls.tenants[key];
         record.patience_ends = patience_ends;
         record.entry = entry.clone();
+        self.ceilings_change(key);
         match entry.state {
             State::Suspended => return self.end_tenant(key, &suspended(tenant)),
             State::Retired => return self.end_tenant(key, &retired(tenant)),
@@ -243,14 +249,16 @@ impl Worker {
         let Some(record) = self.halls.clients.get(client) else { return };
         let tenant = &self.halls.tenants[self.halls.pools[record.pool].tenant];
         let home = self.team.home(&tenant.entry.instance);
-        let number = record.number;
+        let (number, held_up) = (record.number, record.held_up);
         let settled = record.server.is_none() && matches!(record.stage, Stage::Open | Stage::Greeting);
-        if home == self.index || !settled || record.fed || record.socket.blocked() {
+        if home == self.index || !settled || held_up || record.fed || record.socket.blocked() {
             return;
         }
-        let pool = record.pool;
+        let (pool, admitted) = (record.pool, record.admitted);
         let entry = tenant.entry.clone();
+        self.session_ends(client);
         let record = &mut self.halls.clients[client];
+        record.admitted = admitted;
         record.entry = entry;
         let _ = self.poll.registry().deregister(record.socket.source());
         record.waiting = None;
@@ -269,6 +277,9 @@ impl Worker {
         record.pool = self.pool_for(tenant, &record.role, None, &record.proof);
         let greeting = record.stage == Stage::Greeting;
         let number = record.number;
+        if let Some(ceilings) = self.halls.tenants[tenant].ceilings.as_mut().filter(|_| record.admitted) {
+            ceilings.slots.lease.force();
+        }
         let Some(key) = self.seat(record) else { return };
         self.halls.numbers.insert(number, key);
         if greeting {

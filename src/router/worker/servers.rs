@@ -60,8 +60,10 @@ impl Worker {
     fn server_feed(&mut self, key: usize, bytes: &[u8]) -> usize {
         let server = &mut self.halls.servers[key];
         let (pool, client) = (server.pool, server.client);
-        let front = client.map(|client| &mut self.halls.clients[client].front);
         self.to_client.clear();
+        self.prepare_too_long(key);
+        let server = &mut self.halls.servers[key];
+        let front = client.map(|client| &mut self.halls.clients[client].front);
         let told = match server.back.take(front, &mut self.shared, bytes, &mut self.to_client) {
             Ok(told) => told,
             Err(desync) => {
@@ -71,11 +73,14 @@ impl Worker {
             }
         };
         self.answered(key, &told.tally);
+        self.time_statements(key, pool, &told.tally);
         if let Some(client) = client
             && !self.to_client.is_empty()
         {
             let counts = &mut self.halls.tenant_of_pool(pool).counts;
-            counts.bytes_out += self.to_client.slices(bytes).map(|piece| piece.len() as u64).sum::<u64>();
+            let size = self.to_client.slices(bytes).map(|piece| piece.len() as u64).sum::<u64>();
+            counts.bytes_out += size;
+            self.charge_egress(pool, size);
             let socket = &mut self.halls.clients[client].socket;
             let written = match self.to_client.single(bytes) {
                 Some(piece) => socket.write(piece),

@@ -8,6 +8,7 @@ use std::time::Instant;
 use mio::Token;
 use slab::Slab;
 
+use super::ceilings::Ceilings;
 use super::report::Counts;
 use super::socket::Socket;
 use crate::router::handover::Proof;
@@ -46,6 +47,8 @@ pub(super) struct Halls {
     pub instance_keys: HashMap<Arc<str>, usize>,
     /// Given to each new pool and server connection.
     pub serial: u64,
+    /// Leases that were asked about, by number: whose they are.
+    pub leases: HashMap<u64, usize>,
     /// Clients by the number in their cancel keys.
     pub numbers: HashMap<u32, usize>,
 }
@@ -85,6 +88,14 @@ pub struct ClientRecord {
     /// Of its BackendKeyData, without the replica's part.
     pub(super) number: u32,
     pub(super) secret: Box<[u8]>,
+    /// It counts as one of its tenant's connections.
+    pub(super) admitted: bool,
+    /// At the door or the gate of its tenant's ceilings.
+    pub(super) held_up: bool,
+    /// Since when its next query waits for leave.
+    pub(super) held_since: Option<Instant>,
+    /// Queries it may start although the ceiling is reached.
+    pub(super) leave: u32,
     /// What is known of it for login, should it go to another worker.
     pub(super) proof: Proof,
 }
@@ -130,6 +141,8 @@ pub(super) struct ServerRecord {
     pub soiled: bool,
     /// When the client that keeps it was last done with something.
     pub rests_since: Instant,
+    /// The statement that runs now began then.
+    pub runs_since: Option<Instant>,
 }
 
 /// The server connections of one tenant's role.
@@ -170,6 +183,8 @@ pub(super) struct Tenant {
     pub full_until: Option<Instant>,
     /// Clients that keep a server connection and wait for the tenant to go on.
     pub held: Vec<usize>,
+    /// `None`: nothing is limited.
+    pub ceilings: Option<Box<Ceilings>>,
 }
 
 impl Tenant {

@@ -1,8 +1,9 @@
 //! All workers together, as the rest of the router sees them.
 
+use std::collections::HashMap;
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use mio::{Poll, Waker};
 
 use super::meter::Meter;
-use super::outside::{Order, Outside, PoolId, ServerId};
+use super::outside::{Leased, Order, Outside, PoolId, ServerId};
 use super::report::Report;
 use super::state::Halls;
 use super::{BUFFER, WAKER, Worker};
@@ -18,6 +19,7 @@ use crate::router::handover::{Client, OpenError, Server};
 use crate::router::protocol::frame::Out;
 use crate::router::protocol::front::Shared;
 use crate::router::table::{Entry, Table};
+use crate::store::LeaseAsk;
 
 /// Bits of the process number in a cancel key that name the client, below those of its replica.
 pub(super) const CLIENT_BITS: u32 = 24;
@@ -68,6 +70,7 @@ fn serve(worker: Worker) {
 pub struct Team {
     members: Arc<[Member]>,
     clients: Arc<AtomicU32>,
+    leases: Arc<AtomicU64>,
 }
 
 struct Member {
@@ -94,7 +97,7 @@ impl Team {
             members.push(Member { orders: sender, waker });
             parts.push((poll, orders));
         }
-        let team = Team { members: members.into(), clients: Arc::default() };
+        let team = Team { members: members.into(), clients: Arc::default(), leases: Arc::default() };
         let mut threads = Vec::new();
         for (index, (poll, orders)) in parts.into_iter().enumerate() {
             let worker = Worker {
@@ -113,6 +116,10 @@ impl Team {
                 doomed: Vec::new(),
                 unused: Vec::new(),
                 now: super::clock(),
+                origin: super::clock(),
+                share: 0,
+                notices: false,
+                doors: Vec::new(),
                 next_tick: None,
                 draining: None,
                 meter: Meter::new(super::clock()),
@@ -159,6 +166,30 @@ impl Team {
     /// For the next client's cancel key. A number that comes round again is told apart by its secret.
     pub(super) fn next_number(&self) -> u32 {
         self.clients.fetch_add(1, Ordering::Relaxed) & NUMBER_MAX
+    }
+
+    /// Unique among all leases of this process.
+    pub(super) fn next_lease(&self) -> u64 {
+        self.leases.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// What each worker has to say of its leases, given to `give` on the worker's thread.
+    pub fn asks(&self, give: &(impl Fn(Vec<LeaseAsk>) + Clone + Send + 'static)) {
+        for worker in 0..self.members.len() {
+            self.send(worker, Order::Asks(Box::new(give.clone())));
+        }
+    }
+
+    pub fn leased(&self, leased: &Leased) {
+        for worker in 0..self.members.len() {
+            self.send(worker, Order::Leased(leased.clone()));
+        }
+    }
+
+    pub fn stored(&self, sizes: &Arc<HashMap<String, u64>>) {
+        for worker in 0..self.members.len() {
+            self.send(worker, Order::Stored(Arc::clone(sizes)));
+        }
     }
 
     /// A tenant's entry has changed.

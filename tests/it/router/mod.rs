@@ -4,6 +4,7 @@
 
 mod bounds;
 mod cancel;
+mod ceilings;
 mod chaos;
 mod copy;
 mod extended;

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
-use ogelnates::router::handover::Proof;
+use ogelnates::router::handover::{OpenError, Proof};
 use ogelnates::router::protocol::server_login::{Ask, ServerLogin, Step};
 use ogelnates::tenancy::Secret;
 
@@ -102,6 +102,19 @@ pub fn run(sql: &str) -> Vec<u8> {
 
 pub type Message = (u8, Vec<u8>);
 
+/// Why a login ended, as people read it.
+fn refused(error: &OpenError) -> String {
+    match error {
+        OpenError::Refused { body, .. } => report(body),
+        other => format!("{other:?}"),
+    }
+}
+
+/// SQLSTATE, message, detail and hint of an ErrorResponse.
+fn report(body: &[u8]) -> String {
+    [b'C', b'M', b'D', b'H'].into_iter().filter_map(|tag| field(body, tag)).collect::<Vec<_>>().join(" | ")
+}
+
 /// Each message by its letter; of errors the SQLSTATE, of CommandComplete the tag, of ReadyForQuery the status, of a row
 /// its first column.
 pub fn shown(messages: &[Message]) -> String {
@@ -144,6 +157,8 @@ pub struct Client {
     /// ParameterStatus of its login.
     pub parameters: Vec<(String, String)>,
     input: Vec<u8>,
+    /// Of the error heard last.
+    last_error: String,
 }
 
 impl Client {
@@ -164,7 +179,7 @@ impl Client {
         });
         stream.write_all(&startup).expect("sent");
         loop {
-            match login.step().map_err(|error| format!("{error:?}"))? {
+            match login.step().map_err(|error| refused(&error))? {
                 Step::Read => {
                     let mut part = [0; 4096];
                     let read = stream.read(&mut part).expect("an answer to the login");
@@ -183,6 +198,7 @@ impl Client {
                         secret: done.secret,
                         parameters: done.parameters,
                         input: done.received,
+                        last_error: String::new(),
                     });
                 }
             }
@@ -228,6 +244,9 @@ impl Client {
                 if self.input.len() > length {
                     let rest = self.input.split_off(length + 1);
                     let whole = std::mem::replace(&mut self.input, rest);
+                    if whole[0] == b'E' {
+                        self.last_error = report(&whole[5..]);
+                    }
                     return Some((whole[0], whole[5..].to_vec()));
                 }
             }
@@ -273,6 +292,10 @@ impl Client {
 
     pub fn ask(&mut self, sql: &str) -> String {
         self.tell(&query(sql))
+    }
+
+    pub fn last_error(&self) -> String {
+        self.last_error.clone()
     }
 
     /// The first column of the first row.

@@ -6,12 +6,16 @@ use std::time::Duration;
 
 use ogelnates::manifest::{Identify, Pooling};
 use ogelnates::router::identify::Rules;
+use ogelnates::router::leasing::{LeaseBook, Leasing};
+use ogelnates::router::requests::Requests;
 use ogelnates::router::serve::{Config, Running, Sources, start};
-use ogelnates::router::table::{Encryption, Entry, Login, Roles, State, Table};
+use ogelnates::router::table::{Allowance, Encryption, Entry, Login, Roles, State, Table};
 use ogelnates::router::worker::{Counts, Timing};
-use ogelnates::tenancy::{Address, Secret, Usage};
+use ogelnates::store::Escrow;
+use ogelnates::tenancy::{Address, Secret, Upgrade, Usage};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::wire::{Client, Door, Message, shown};
 use crate::support::{PATIENCE, server};
@@ -27,6 +31,7 @@ pub struct World {
     server: u16,
     password: Secret,
     metered: Arc<Mutex<Usage>>,
+    pub control: Option<crate::store::World>,
 }
 
 /// What a test may want otherwise.
@@ -36,11 +41,21 @@ pub struct Wish {
     pub timing: Timing,
     /// Another server than the shared one.
     pub at: Option<u16>,
+    pub notices: bool,
+    /// Ceilings, and a control database that gives out parts of them.
+    pub allowance: Option<Allowance>,
 }
 
 impl Default for Wish {
     fn default() -> Wish {
-        Wish { pooling: Pooling::Transaction, servers: 1, timing: Timing::default(), at: None }
+        Wish {
+            pooling: Pooling::Transaction,
+            servers: 1,
+            timing: Timing::default(),
+            at: None,
+            notices: false,
+            allowance: None,
+        }
     }
 }
 
@@ -69,13 +84,16 @@ impl World {
             roles: Roles { named: BTreeMap::new(), others: Some(Login::Password(shared.password.clone())) },
             server_connections: wish.servers,
             tier: "pro".into(),
-            upgrade: None,
+            allowance: wish.allowance.clone().map(Arc::new),
+            upgrade: wish.allowance.as_ref().map(|_| upgrade()),
             version: 1,
         };
+        let book = Arc::<LeaseBook>::default();
         let metered = Arc::<Mutex<Usage>>::default();
         let (table, tables) = watch::channel(Arc::new(table_of(&entry)));
-        let identify = Rules { identify: vec![Identify::Database], domain: None };
+        let identify = Rules { identify: vec![Identify::Database], domain: None, notices: wish.notices };
         let (rules, rule) = watch::channel(Arc::new(identify));
+        let rule_again = rule.clone();
         let sources = Sources {
             table: tables,
             rules: rule,
@@ -90,6 +108,7 @@ impl World {
                     counted.iter().for_each(|counted| sum.add(&counted.usage));
                 })
             },
+            leases: Arc::clone(&book),
             peer: Arc::new(|_| None),
         };
         let config = Config {
@@ -101,6 +120,23 @@ impl World {
             drain: Duration::ZERO,
         };
         let running = runtime.block_on(async { start(&config, sources) }).expect("started");
+        let control = wish.allowance.is_some().then(|| {
+            runtime.block_on(async {
+                let control = crate::store::World::migrated().await;
+                publish(&control, &entry).await;
+                let escrow = Escrow::new(&shared.url(&control.database), PATIENCE, uuid::Uuid::new_v4());
+                let leasing = Leasing {
+                    escrow: escrow.expect("a good URL"),
+                    team: running.team().clone(),
+                    requests: Arc::new(Requests::new(Arc::clone(&book))),
+                    book,
+                    rules: rule_again,
+                };
+                // It ends with the runtime.
+                tokio::task::spawn(leasing.run(CancellationToken::new()));
+                control
+            })
+        });
         World {
             port: running.address.port(),
             running: Some(running),
@@ -111,6 +147,7 @@ impl World {
             password: shared.password.clone(),
             database,
             metered,
+            control,
             runtime,
         }
     }
@@ -161,9 +198,26 @@ impl World {
 
     /// Gives the tenant's route another state.
     pub fn set_state(&self, state: State) {
+        self.change(|entry| entry.state = state);
+    }
+
+    /// Gives the tenant other ceilings.
+    pub fn allow(&self, allowance: Allowance) {
+        self.change(|entry| entry.allowance = Some(Arc::new(allowance)));
+        let entry = self.entry.lock().expect("not poisoned").clone();
+        self.runtime.block_on(publish(self.control.as_ref().expect("with ceilings"), &entry));
+    }
+
+    /// What `o7s reconcile --watch` would have measured.
+    pub fn stored(&self, bytes: u64) {
+        let sizes = Arc::new([(self.database.clone(), bytes)].into());
+        self.running.as_ref().expect("running").team().stored(&sizes);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Entry)) {
         let mut entry = self.entry.lock().expect("not poisoned");
         entry.version += 1;
-        entry.state = state;
+        change(&mut entry);
         let table = Arc::new(table_of(&entry));
         self.table.send_replace(Arc::clone(&table));
         self.running.as_ref().expect("running").team().table(&table);
@@ -221,6 +275,24 @@ impl Drop for World {
             self.rules.send_modify(|_| {});
         }
     }
+}
+
+fn upgrade() -> Upgrade {
+    let (message, url) = (Some("20 connections".into()), Some("https://example.com/upgrade".into()));
+    Upgrade { to: "starter".into(), message, url }
+}
+
+/// The route behind the ceilings, as the control database has it.
+async fn publish(control: &crate::store::World, entry: &Entry) {
+    let mut lease = control.lease().await;
+    let mut route = crate::store::route("acme");
+    if let Some(allowance) = &entry.allowance {
+        (route.limits, route.over_limit) = (allowance.limits.clone(), allowance.over.clone());
+    }
+    lease.publish_routes(&[route], &[], &[]).await.expect("published");
+    // Databases of tests have names that tenants cannot have.
+    control.sql("DELETE FROM o7s.routes WHERE tenant <> 'acme'").await;
+    control.sql(&format!("UPDATE o7s.routes SET tenant = '{}'", entry.tenant)).await;
 }
 
 fn table_of(entry: &Entry) -> Table {
