@@ -143,7 +143,7 @@ who="SELECT current_user || ' in database ' || current_database()"
 all_at_one_address() {
     title "8. All tenants at one address"
     show "o7s router --public --listen 127.0.0.1:0"
-    o7s router --public --listen 127.0.0.1:0 --drain 1s 2>"$here/router.log" &
+    o7s router --public --listen 127.0.0.1:0 --drain 1s --usage-every 1s 2>"$here/router.log" &
     router=$!
     port=
     for _ in $(seq 200); do
@@ -160,8 +160,81 @@ all_at_one_address() {
     done
 }
 
+# psql as the small tenant, with a query or two; what it is refused is shown as psql shows it.
+tiny() {
+    as tiny "$@" 2>&1 | sed 's/^psql: error: .*FATAL/FATAL/' || true
+}
+
+# Writes the small tier anew, with other ceilings, and reconciles.
+small() {
+    cat >"$fleet/small.yaml" <<YAML
+apiVersion: ogelnates.dev/v1
+kind: Tier
+metadata: { name: small }
+spec:
+  limits: { connections: 3, $1, storage: 16Mi, statementTimeout: 1s }
+  overLimit: { queriesPerMinute: $2 }
+  placement: { pool: shared }
+  upgrade: { to: starter, message: "20 connections", url: "https://ogelbase.example/upgrade" }
+YAML
+    o7s reconcile -f "$fleet" --once --yes >/dev/null 2>&1
+}
+
+a_tenant_meets_its_ceilings() {
+    title "9. A small tenant meets its ceilings"
+    small "egressPerMonth: 2Mi" reject
+    say "connections: three sessions are open, a fourth comes"
+    for _ in 1 2 3; do
+        as tiny -c "SELECT pg_sleep(0.6)" >/dev/null 2>&1 &
+        held="${held:-} $!"
+    done
+    for _ in $(seq 40); do
+        found=$(tiny -c "SELECT 1")
+        case $found in *"3 of 3 connections"*) break ;; esac
+        sleep 0.05
+    done
+    echo "$found" | grep -A1 '3 of 3 connections'
+    for one in $held; do wait "$one" || true; done
+    say "a statement that takes too long, although the client has raised Postgres' own limit"
+    found=$(tiny -c "SET statement_timeout = 0" -c "SELECT pg_sleep(20)")
+    echo "$found" | grep -A1 'ran longer than'
+    say "storage: the database has grown to 17Mi, as reconcile --watch measures it"
+    as tiny -c "CREATE TABLE notes (text text)"
+    psql -Xq "$O7S_DATABASE_URL" -c "INSERT INTO o7s.storage (tenant, bytes) VALUES ('tiny', 17 << 20)
+        ON CONFLICT (tenant) DO UPDATE SET bytes = excluded.bytes, measured_at = now()"
+    for _ in $(seq 200); do
+        found=$(tiny -c "INSERT INTO notes VALUES ('more')")
+        case $found in *"writes are refused"*) break ;; esac
+        sleep 0.1
+    done
+    echo "$found" | grep -A1 'writes are refused'
+    as tiny -c "DELETE FROM notes" && say "DELETE goes through"
+    say "egress: two answers of 1.5 MB"
+    found=$(tiny -c "SELECT length(repeat('x', 9))" -o /dev/null -c "SELECT repeat('x', 1500000)" \
+        -c "SELECT repeat('x', 1500000)" -c "SELECT 1" | cut -c1-200)
+    echo "$found" | grep -A1 'egress of this month'
+    show "the tier gets queriesPerMinute: 40 and no egress ceiling; o7s reconcile --once --yes"
+    small "queriesPerMinute: 40" reject
+    psql -Xq "$O7S_DATABASE_URL" -c "UPDATE o7s.storage SET bytes = 8 << 20, measured_at = now() WHERE tenant = 'tiny'"
+    for _ in $(seq 60); do echo "SELECT 'answered';"; done >"$here/queries"
+    found=$(tiny -f "$here/queries")
+    say "60 queries at once: $(echo "$found" | grep -c answered) answered, the others refused"
+    echo "$found" | grep -m1 -A1 'of 40 queries per minute'
+    small "queriesPerMinute: 40" "{ queue: 500ms }"
+    found=$(tiny -c "\\timing on" -c "SELECT 1")
+    say "with { queue: 500ms } the next one waits that long first: $(echo "$found" | grep -o 'Time: [0-9]* ms' | head -n 1)"
+    small "queriesPerMinute: 40" "{ slow: 300ms }"
+    found=$(tiny -c "\\timing on" -c "SELECT 'answered'")
+    say "with { slow: 300ms } it is answered, slowly: $(echo "$found" | grep -o 'Time: [0-9]* ms' | head -n 1)"
+    echo "$found" | grep -q answered
+    show "o7s tenant limits tiny"
+    o7s tenant limits tiny -f "$fleet"
+    show "o7s usage tiny --since 1h"
+    o7s usage tiny --since 1h
+}
+
 one_is_suspended() {
-    title "9. A tenant is suspended"
+    title "10. A tenant is suspended"
     printf '  suspended: true\n' >>"$fleet/tenants/acme.yaml"
     show "o7s reconcile --once --yes"
     o7s reconcile -f "$fleet" --once --yes 2>/dev/null | tail -n 2 | head -n 1
@@ -187,7 +260,7 @@ answer() {
 }
 
 a_route_changes_under_an_open_session() {
-    title "10. A route is pointed elsewhere, under an open session"
+    title "11. A route is pointed elsewhere, under an open session"
     # A move will make the copy, and the tenant's leave to use it, by itself.
     as "$moving" -c "CREATE TABLE orders AS SELECT 'the old place' AS place"
     as copy -c "CREATE TABLE orders AS SELECT 'the new place' AS place" -c "GRANT SELECT ON orders TO $moving" \
@@ -242,9 +315,17 @@ metadata: { name: copy }
 spec:
   tier: free
 YAML
-    o7s reconcile -f "$fleet" --once --yes >/dev/null 2>&1
-    # Scenes over one running router, each on its own; a tenant at its ceilings comes before the suspended one.
+    cat >"$fleet/tenants/tiny.yaml" <<'YAML'
+apiVersion: ogelnates.dev/v1
+kind: Tenant
+metadata: { name: tiny }
+spec:
+  tier: small
+YAML
+    small "egressPerMonth: 2Mi" reject
+    # Scenes over one running router, each on its own.
     all_at_one_address
+    a_tenant_meets_its_ceilings
     one_is_suspended
     a_route_changes_under_an_open_session
 else

@@ -29,7 +29,7 @@ const ASKS_MAX: usize = 5_000;
 /// Events until the next exchange.
 const NEWS_MAX: usize = 1_000;
 /// Sizes of databases change slowly.
-const SIZES: Duration = Duration::from_secs(15);
+const SIZES: Duration = Duration::from_secs(5);
 
 /// What the rest of the router has to do with it.
 #[derive(Default)]
