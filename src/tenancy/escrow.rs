@@ -105,7 +105,8 @@ impl Refusal {
     /// `None`: something may have been freed since.
     fn at(&self, now: u64) -> Option<Full> {
         let passed = now.saturating_sub(self.learned);
-        let left = self.full.frees_in.unwrap_or(WINDOW_MS).checked_sub(passed).filter(|left| *left > 0)?;
+        // Without a time for it, any exchange may bring it.
+        let left = self.full.frees_in.unwrap_or(EXCHANGE_MS).checked_sub(passed).filter(|left| *left > 0)?;
         Some(Full { frees_in: self.full.frees_in.map(|_| left), ..self.full })
     }
 }
@@ -350,8 +351,8 @@ impl Slots {
         self.in_use = self.in_use.saturating_sub(1);
     }
 
-    pub fn is_low(&self, now: u64) -> bool {
-        !self.asked && self.waiting > 0 && self.full.is_none_or(|full| full.at(now).is_none())
+    fn is_low(&self) -> bool {
+        !self.asked && self.waiting > 0
     }
 
     /// A few more than are in use, as long as there are plenty for everybody.
@@ -368,7 +369,7 @@ impl Slots {
         let useful = self.useful(limit) + self.waiting;
         let since = self.asked_last.map_or(u64::MAX, |at| now.saturating_sub(at));
         let too_many = self.granted > useful && since >= RATE_LEASE_MS / 2;
-        let too_few = self.is_low(now) || (self.granted < self.in_use && since >= RATE_LEASE_MS / 2);
+        let too_few = self.is_low() || (self.granted < self.in_use && since >= RATE_LEASE_MS / 2);
         let late = self.granted > 0 && since >= LONG_LEASE_MS / 2;
         if !(self.asked || too_many || too_few || late) {
             return None;
