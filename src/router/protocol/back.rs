@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::fail::Doubts;
-use super::frame::{BadLength, HEAD, INSPECT_MAX, Out, head, split_nul};
+use super::frame::{BadLength, HEAD, INSPECT_MAX, Out, head};
 use super::front::{Front, Shared};
 use super::repeat::Repeat;
 pub use super::replies::field;
@@ -44,7 +44,7 @@ pub struct Back {
     /// A command of the client's has ended since no transaction was open.
     pub(super) worked: bool,
     /// A Sync was sent before the COPY had begun: the server has ignored it, unless the COPY was interrupted before that.
-    early_sync: bool,
+    pub(super) early_sync: bool,
     /// DISCARD ALL or DEALLOCATE ALL is under way: what a name means is known when it has succeeded or failed.
     pub(super) discarding: bool,
     /// The server was asked to say so before the next Sync.
@@ -419,16 +419,6 @@ impl Back {
         }
     }
 
-    fn note_parameter(&mut self, body: &[u8]) {
-        let Some((name, rest)) = split_nul(body) else { return };
-        let Some((value, _)) = split_nul(rest) else { return };
-        let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) else { return };
-        match self.parameters.iter_mut().find(|(known, _)| **known == *name) {
-            Some((_, known)) => *known = value.into(),
-            None => self.parameters.push((name.into(), value.into())),
-        }
-    }
-
     /// CommandComplete.
     fn complete(&mut self, tag: &[u8], front: Option<&mut Front>, shared: &mut Shared, tally: &mut Tally) {
         self.rolls_back = tag == b"ROLLBACK\0";
@@ -595,23 +585,6 @@ impl Back {
             _ => return unexpected,
         }
         Ok(keep)
-    }
-
-    /// CopyInResponse: the server ignores each Sync that was sent before the end of the data.
-    fn copy_begins(&mut self) {
-        let mut ended = false;
-        let mut first = true;
-        self.owed.retain(|owed| {
-            ended |= owed.kind == Kind::CopyEnd;
-            let ignored = !first && !ended && owed.kind == Kind::Sync;
-            self.early_sync |= ignored;
-            first = false;
-            !ignored
-        });
-        self.in_copy = !ended;
-        self.copied_in = true;
-        // What was a Sync of the segment's is none any more.
-        self.segment |= self.head_kind() == Some(Kind::Execute) && !self.owed.iter().any(|o| o.kind == Kind::Sync);
     }
 }
 

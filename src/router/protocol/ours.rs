@@ -1,7 +1,7 @@
-//! What the router itself sends to a server connection, and tells of it.
+//! What the router itself sends to a server connection, what it notes of it, and what a COPY changes in what is owed.
 
 use super::back::Back;
-use super::frame::{Out, put};
+use super::frame::{Out, put, split_nul};
 use super::front::OWED_MAX;
 use super::replies::Kind;
 
@@ -81,5 +81,33 @@ impl Back {
                 out.push(0);
             });
         }
+    }
+
+    /// ParameterStatus.
+    pub(super) fn note_parameter(&mut self, body: &[u8]) {
+        let Some((name, rest)) = split_nul(body) else { return };
+        let Some((value, _)) = split_nul(rest) else { return };
+        let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) else { return };
+        match self.parameters.iter_mut().find(|(known, _)| **known == *name) {
+            Some((_, known)) => *known = value.into(),
+            None => self.parameters.push((name.into(), value.into())),
+        }
+    }
+
+    /// CopyInResponse: the server ignores each Sync that was sent before the end of the data.
+    pub(super) fn copy_begins(&mut self) {
+        let mut ended = false;
+        let mut first = true;
+        self.owed.retain(|owed| {
+            ended |= owed.kind == Kind::CopyEnd;
+            let ignored = !first && !ended && owed.kind == Kind::Sync;
+            self.early_sync |= ignored;
+            first = false;
+            !ignored
+        });
+        self.in_copy = !ended;
+        self.copied_in = true;
+        // What was a Sync of the segment's is none any more.
+        self.segment |= self.head_kind() == Some(Kind::Execute) && !self.owed.iter().any(|o| o.kind == Kind::Sync);
     }
 }
