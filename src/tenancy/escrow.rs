@@ -351,6 +351,11 @@ impl Slots {
         self.in_use = self.in_use.saturating_sub(1);
     }
 
+    /// How the bucket was when it refused, a few seconds ago at most.
+    pub fn full_lately(&self, now: u64) -> Option<Full> {
+        self.full.filter(|full| now.saturating_sub(full.learned) < RATE_LEASE_MS).map(|full| full.full)
+    }
+
     fn is_low(&self) -> bool {
         !self.asked && self.waiting > 0
     }

@@ -550,10 +550,11 @@ impl Worker {
             let tenant = &mut self.halls.tenants[tenant_key];
             let Some(ceilings) = &mut tenant.ceilings else { continue };
             let limit = ceilings.connections();
-            match ceilings.slots.lease.take(now_ms, limit * share / 1000) {
-                Admission::Admitted => self.let_in(at.client, &at.unsent),
-                Admission::Over(full) => self.keep_out(at.client, full),
-                Admission::Ask => {
+            let lately = ceilings.slots.lease.full_lately(now_ms);
+            match (ceilings.slots.lease.take(now_ms, limit * share / 1000), lately) {
+                (Admission::Admitted, _) => self.let_in(at.client, &at.unsent),
+                (Admission::Over(full), _) | (Admission::Ask, Some(full)) => self.keep_out(at.client, full),
+                (Admission::Ask, None) => {
                     let report = refusal::unknown(&tenant.entry, Ceiling::Connections);
                     self.client_leaves(at.client, &report);
                 }
