@@ -221,6 +221,7 @@ impl Front {
     }
 
     /// With a server connection: what goes to it, in order, as far as `leave` goes.
+    #[expect(clippy::too_many_lines, reason = "one loop over the messages, with a line for each kind")]
     pub fn with_server(
         &mut self,
         back: &mut Back,

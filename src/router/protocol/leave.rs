@@ -119,7 +119,7 @@ impl Front {
             b'B' => match message.two_names()? {
                 Some((_, name)) => {
                     let known = self.rare.as_ref().and_then(|rare| rare.text_of(name));
-                    known.is_none_or(|statement| text(statement))
+                    known.is_none_or(text)
                 }
                 None => true,
             },

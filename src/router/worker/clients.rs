@@ -216,6 +216,7 @@ impl Worker {
         used
     }
 
+    #[expect(clippy::too_many_lines, reason = "one loop: what a step ends with decides on the next")]
     fn feed_on(&mut self, key: usize, bytes: &[u8]) -> usize {
         let mut at = 0;
         let mut granted = false;
@@ -236,13 +237,10 @@ impl Worker {
                     let reply = self.to_client.flat(rest);
                     self.write_client(key, &reply);
                 }
+                let closed = step.stop == Stop::Begin && self.leave_of(key, false).queries == 0;
                 match step.stop {
-                    Stop::Begin if self.leave_of(key, false).queries == 0 => {
-                        if self.over_ceiling(key, Stop::Queries) {
-                            continue;
-                        }
-                    }
-                    Stop::Begin if self.begins(key) => continue,
+                    Stop::Begin if closed && self.over_ceiling(key, Stop::Queries) => continue,
+                    Stop::Begin if !closed && self.begins(key) => continue,
                     Stop::Terminate => self.client_gone(key),
                     _ => {}
                 }

@@ -10,11 +10,12 @@ use ogelnates::router::leasing::{LeaseBook, Leasing};
 use ogelnates::router::requests::Requests;
 use ogelnates::router::serve::{Config, Running, Sources, start};
 use ogelnates::router::table::{Allowance, Encryption, Entry, Login, Roles, State, Table};
-use ogelnates::router::worker::{Counts, Timing};
+use ogelnates::router::worker::{Counts, Team, Timing};
 use ogelnates::store::Escrow;
 use ogelnates::tenancy::{Address, Secret, Upgrade, Usage};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::wire::{Client, Door, Message, shown};
@@ -32,6 +33,8 @@ pub struct World {
     password: Secret,
     metered: Arc<Mutex<Usage>>,
     pub control: Option<crate::store::World>,
+    /// They end with the world.
+    tasks: JoinSet<()>,
 }
 
 /// What a test may want otherwise.
@@ -65,6 +68,7 @@ pub fn world() -> World {
 }
 
 impl World {
+    #[expect(clippy::too_many_lines, reason = "one list of what a router is made of")]
     pub fn new(wish: Wish) -> World {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
@@ -120,22 +124,11 @@ impl World {
             drain: Duration::ZERO,
         };
         let running = runtime.block_on(async { start(&config, sources) }).expect("started");
+        let mut tasks = JoinSet::new();
         let control = wish.allowance.is_some().then(|| {
-            runtime.block_on(async {
-                let control = crate::store::World::migrated().await;
-                publish(&control, &entry).await;
-                let escrow = Escrow::new(&shared.url(&control.database), PATIENCE, uuid::Uuid::new_v4());
-                let leasing = Leasing {
-                    escrow: escrow.expect("a good URL"),
-                    team: running.team().clone(),
-                    requests: Arc::new(Requests::new(Arc::clone(&book))),
-                    book,
-                    rules: rule_again,
-                };
-                // It ends with the runtime.
-                tokio::task::spawn(leasing.run(CancellationToken::new()));
-                control
-            })
+            let url = |database: &str| shared.url(database);
+            let lease = Leases { url: &url, team: running.team().clone(), book, rules: rule_again };
+            runtime.block_on(lease.start(&entry, &mut tasks))
         });
         World {
             port: running.address.port(),
@@ -148,6 +141,7 @@ impl World {
             database,
             metered,
             control,
+            tasks,
             runtime,
         }
     }
@@ -272,8 +266,30 @@ impl Drop for World {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             self.stop();
+            self.tasks.abort_all();
             self.rules.send_modify(|_| {});
         }
+    }
+}
+
+/// What gives out parts of the ceilings.
+struct Leases<'a> {
+    url: &'a (dyn Fn(&str) -> Secret + Sync),
+    team: Team,
+    book: Arc<LeaseBook>,
+    rules: watch::Receiver<Arc<Rules>>,
+}
+
+impl Leases<'_> {
+    async fn start(self, entry: &Entry, tasks: &mut JoinSet<()>) -> crate::store::World {
+        let control = crate::store::World::migrated().await;
+        publish(&control, entry).await;
+        let escrow = Escrow::new(&(self.url)(&control.database), PATIENCE, uuid::Uuid::new_v4());
+        let requests = Arc::new(Requests::new(Arc::clone(&self.book)));
+        let Leases { team, book, rules, .. } = self;
+        let leasing = Leasing { escrow: escrow.expect("a good URL"), team, requests, book, rules };
+        tasks.spawn(leasing.run(CancellationToken::new()));
+        control
     }
 }
 
