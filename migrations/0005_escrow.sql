@@ -56,6 +56,8 @@ DECLARE
     is_rate boolean;
     fresh bigint;
     used bigint;
+    -- What routers may spend without asking.
+    parts bigint;
     free bigint;
     fair bigint;
     granted bigint;
@@ -129,11 +131,12 @@ BEGIN
                 AND CASE WHEN is_rate THEN until + interval '60 seconds' > at ELSE until > at AND boot <> ALL (dead) END;
         used := coalesce((SELECT sum(amount) FROM unnest(bucket.held)), 0)
             + coalesce((SELECT sum(amount) FROM unnest(bucket.spent)), 0) + bucket.total + one.keep;
+        parts := CASE WHEN one.meter = 3 OR ceiling IS NULL THEN 0
+            ELSE coalesce((SELECT sum(ceiling * share / 1000) FROM unnest(shares) AS share), 0) END;
         IF ceiling IS NULL THEN
             granted := one.want;
         ELSE
-            free := greatest(0, ceiling - used - CASE WHEN one.meter = 3 THEN 0
-                ELSE coalesce((SELECT sum(ceiling * share / 1000) FROM unnest(shares) AS share), 0) END);
+            free := greatest(0, ceiling - used - parts);
             SELECT count(*) INTO rivals FROM unnest(bucket.held) WHERE (amount > 0 OR short) AND until > at;
             -- None may hold much while another runs out, and of the last tokens only a few.
             fair := CASE WHEN is_rate AND rivals > 0 THEN greatest(1, least(ceiling / 10 - one.keep,
@@ -152,7 +155,7 @@ BEGIN
             granted < one.want)::o7s.holding;
         UPDATE o7s.escrow SET held = bucket.held, spent = bucket.spent, month = bucket.month, total = bucket.total
             WHERE tenant = one.tenant AND meter = one.meter;
-        answers := answers || jsonb_build_object('lease', one.lease, 'granted', granted, 'used', used,
+        answers := answers || jsonb_build_object('lease', one.lease, 'granted', granted, 'used', used + parts,
             'freesIn', CASE WHEN frees_at IS NOT NULL
                 THEN greatest(0, ceil(extract(epoch FROM frees_at - at) * 1000))::bigint END);
     END LOOP;

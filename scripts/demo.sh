@@ -222,10 +222,10 @@ a_tenant_meets_its_ceilings() {
     echo "$found" | grep -m1 -A1 'of 40 queries per minute'
     small "queriesPerMinute: 40" "{ queue: 500ms }"
     found=$(tiny -c "\\timing on" -c "SELECT 1")
-    say "with { queue: 500ms } the next one waits that long first: $(echo "$found" | grep -o 'Time: [0-9]* ms' | head -n 1)"
+    say "with { queue: 500ms } the next one waits that long first: $(echo "$found" | grep -o 'Time: [0-9.]* ms' | head -n 1)"
     small "queriesPerMinute: 40" "{ slow: 300ms }"
     found=$(tiny -c "\\timing on" -c "SELECT 'answered'")
-    say "with { slow: 300ms } it is answered, slowly: $(echo "$found" | grep -o 'Time: [0-9]* ms' | head -n 1)"
+    say "with { slow: 300ms } it is answered, slowly: $(echo "$found" | grep -o 'Time: [0-9.]* ms' | head -n 1)"
     echo "$found" | grep -q answered
     show "o7s tenant limits tiny"
     o7s tenant limits tiny -f "$fleet"

@@ -70,7 +70,7 @@ pub struct Ask {
 pub struct Answer {
     /// On top of what the replica keeps.
     pub granted: u64,
-    /// Counted at this moment against the ceiling, this replica's part included.
+    /// Counted at this moment against the ceiling: what is held, what was spent, and what all replicas may spend unasked.
     pub used: u64,
     /// When `granted` is less than was wanted: milliseconds until something frees. `None`: nothing will by itself.
     pub frees_in: Option<u64>,

@@ -74,6 +74,6 @@ impl Bucket {
         let until = now + meter.lease_ms();
         let short = granted < ask.want;
         self.held.push(Held { replica, amount: ask.keep + granted, until, reported: ask.spent, short });
-        Answer { granted, used, frees_in: frees_at.filter(|_| short).map(|at| at.saturating_sub(now)) }
+        Answer { granted, used: used + parts, frees_in: frees_at.filter(|_| short).map(|at| at.saturating_sub(now)) }
     }
 }

