@@ -184,15 +184,17 @@ a_tenant_meets_its_ceilings() {
     title "9. A small tenant meets its ceilings"
     small "egressPerMonth: 2Mi" reject
     say "connections: three sessions are open, a fourth comes"
-    for _ in 1 2 3; do
-        as tiny -c "SELECT pg_sleep(0.6)" >/dev/null 2>&1 &
-        held="${held:-} $!"
+    held=
+    : >"$here/in"
+    for n in 1 2 3; do
+        (echo "SELECT 'in';"; sleep 3) | as tiny >>"$here/in" 2>&1 &
+        held="$held $!"
+        for _ in $(seq 100); do
+            [ "$(grep -c in "$here/in")" -lt "$n" ] || break
+            sleep 0.05
+        done
     done
-    for _ in $(seq 40); do
-        found=$(tiny -c "SELECT 1")
-        case $found in *"3 of 3 connections"*) break ;; esac
-        sleep 0.05
-    done
+    found=$(tiny -c "SELECT 1")
     echo "$found" | grep -A1 '3 of 3 connections'
     for one in $held; do wait "$one" || true; done
     say "a statement that takes too long, although the client has raised Postgres' own limit"
