@@ -255,7 +255,7 @@ fn usage_reader(database: Secret) -> UsageReader {
 
 /// Serves what a file says.
 async fn by_file(args: &RouterArgs, path: &Path, signals: &Signals) -> Result<u8, Failure> {
-    let first = routes_file::read(path, &Table::default(), 1).map_err(Error::from)?;
+    let first = routes_file::read(path, &routes_file::Routes::default()).map_err(Error::from)?;
     let known = Arc::new(RwLock::new(first.administrators.clone()));
     let (table, tables) = watch::channel(Arc::new(first.table.clone()));
     let (rule, rules) = watch::channel(Arc::new(first.rules.clone()));

@@ -175,7 +175,7 @@ mod tests {
             encryption: Encryption::Disabled,
             pooling: crate::manifest::Pooling::Transaction,
             state: State::Active,
-            roles: Roles { named: [("acme".into(), login)].into(), others: None },
+            roles: Roles { named: [("acme".into(), login)].into_iter().collect(), others: None },
             server_connections: 5,
             tier: "free".into(),
             allowance: None,

@@ -174,7 +174,7 @@ fn find(
     let of_user = || {
         let tenant = user.split_once('_').map_or(user, |(tenant, _)| tenant);
         let entry = by_user.then(|| table.get(tenant).or_else(|| table.get(user))).flatten()?;
-        let (role, _) = entry.roles.named.get_key_value(user)?;
+        let (role, _) = entry.roles.named.get(user)?;
         let role = Arc::clone(role);
         Some((entry, role))
     };
@@ -188,7 +188,7 @@ fn find(
 
 /// The role of `entry` that `user` means, in any of its forms.
 fn in_entry(entry: Arc<Entry>, user: &str) -> Option<(Arc<Entry>, Arc<str>)> {
-    let named = |name: &str| entry.roles.named.get_key_value(name).map(|(role, _)| Arc::clone(role));
+    let named = |name: &str| entry.roles.named.get(name).map(|(role, _)| Arc::clone(role));
     let other = |name: &str| entry.roles.others.as_ref().map(|_| Arc::from(name));
     let bare = user.strip_suffix(&*entry.tenant).and_then(|rest| rest.strip_suffix('.'));
     let role = named(user).or_else(|| match bare {

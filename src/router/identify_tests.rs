@@ -1,13 +1,11 @@
 //! Which tenant and role is meant, by every way to say it.
 
-use std::collections::BTreeMap;
-
 use super::*;
 use crate::router::protocol::options::ForRouter;
 use crate::router::table::{Encryption, Login, Roles};
 
 fn entry(tenant: &str, roles: &[&str], others: Option<Login>) -> (Arc<str>, Arc<Entry>) {
-    let named: BTreeMap<Arc<str>, Login> = roles.iter().map(|&role| (role.into(), Login::Trust)).collect();
+    let named = roles.iter().map(|&role| (role.into(), Login::Trust)).collect();
     let entry = Entry {
         tenant: tenant.into(),
         instance: "shared-1".into(),

@@ -47,7 +47,7 @@ fn entry(tenant: &str, login: table::Login, state: State) -> (Arc<str>, Arc<Entr
         encryption: Encryption::Disabled,
         pooling: Pooling::Transaction,
         state,
-        roles: Roles { named: [(tenant.into(), login)].into(), others: None },
+        roles: Roles { named: [(tenant.into(), login)].into_iter().collect(), others: None },
         server_connections: 5,
         tier: "free".into(),
         allowance: None,

@@ -1,6 +1,6 @@
 //! What the router knows of its routes, in memory: made from the control database's table, or from a file.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,14 +85,39 @@ pub enum State {
 /// The roles that may log in, by the name Postgres knows them by.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Roles {
-    pub named: BTreeMap<Arc<str>, Login>,
+    pub named: Logins,
     /// What becomes of a role that is not named: refused, or looked up.
     pub others: Option<Login>,
 }
 
 impl Roles {
     pub fn login(&self, role: &str) -> Option<&Login> {
-        self.named.get(role).or(self.others.as_ref())
+        self.named.get(role).map(|(_, login)| login).or(self.others.as_ref())
+    }
+}
+
+/// Sorted by name. Most tenants have one role; a tree would take 900 bytes for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Logins(Box<[(Arc<str>, Login)]>);
+
+impl Logins {
+    /// With the name as it is kept, to share it.
+    pub fn get(&self, role: &str) -> Option<&(Arc<str>, Login)> {
+        self.0.binary_search_by(|(name, _)| (**name).cmp(role)).ok().map(|at| &self.0[at])
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.0.iter().map(|(name, _)| name)
+    }
+}
+
+/// Each name once; of several the first counts.
+impl FromIterator<(Arc<str>, Login)> for Logins {
+    fn from_iter<I: IntoIterator<Item = (Arc<str>, Login)>>(logins: I) -> Logins {
+        let mut logins: Vec<_> = logins.into_iter().collect();
+        logins.sort_by(|(a, _), (b, _)| a.cmp(b));
+        logins.dedup_by(|(a, _), (b, _)| a == b);
+        Logins(logins.into())
     }
 }
 
@@ -110,4 +135,32 @@ pub enum Login {
     /// The verifier is read from the instance's `pg_authid` by its administrator; the client's own proof yields the key
     /// that logs in to the instance.
     LookUp,
+}
+
+/// One copy of each name and of what a tier allows: 10,000 tenants share some instances, tiers and roles.
+#[derive(Default)]
+pub(super) struct Names {
+    known: HashSet<Arc<str>>,
+    allowances: HashSet<Arc<Allowance>>,
+}
+
+impl Names {
+    pub fn get(&mut self, name: &str) -> Arc<str> {
+        if let Some(known) = self.known.get(name) {
+            return Arc::clone(known);
+        }
+        let new: Arc<str> = name.into();
+        self.known.insert(Arc::clone(&new));
+        new
+    }
+
+    pub fn allowance(&mut self, limits: &Limits, over: &OverLimit) -> Arc<Allowance> {
+        let new = Allowance { limits: limits.clone(), over: over.clone() };
+        if let Some(known) = self.allowances.get(&new) {
+            return Arc::clone(known);
+        }
+        let new = Arc::new(new);
+        self.allowances.insert(Arc::clone(&new));
+        new
+    }
 }

@@ -109,7 +109,7 @@ async fn a_route_of_the_control_database_becomes_an_entry_and_follows_it() {
     assert_eq!((acme.state, acme.version, acme.server_connections), (State::Active, 1, 5));
     assert_eq!(acme.endpoints, [route("acme").endpoint.private]);
     assert_eq!((acme.encryption, acme.pooling), (Encryption::Required, Pooling::Transaction));
-    let names: Vec<&str> = acme.roles.named.keys().map(AsRef::as_ref).collect();
+    let names: Vec<&str> = acme.roles.named.names().map(AsRef::as_ref).collect();
     assert_eq!(names, ["acme", "acme_reader", "acme_writer"]);
     let owner = Credential::Tenant { tenant: tenant("acme"), role: None, generation: 1 };
     assert_eq!((acme.roles.login("acme"), acme.roles.login("postgres")), (Some(&Login::Derived(owner)), None));

@@ -1,6 +1,5 @@
 //! Server connections as the router opens them, to real servers: SCRAM, TLS with channel binding, cancels, failover.
 
-use std::collections::BTreeMap;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -13,7 +12,7 @@ use ogelnates::manifest::Pooling;
 use ogelnates::router::handover::{OpenError, Proof, Server};
 use ogelnates::router::look_up::{Administrators, Found, RoleLookUp};
 use ogelnates::router::open::{OpenConfig, Opener, Request};
-use ogelnates::router::table::{Encryption, Entry, Roles, State};
+use ogelnates::router::table::{Encryption, Entry, Logins, Roles, State};
 use ogelnates::tenancy::{Address, ScramKeys, Secret, Verifier};
 use tokio::time::Instant;
 
@@ -32,7 +31,7 @@ pub fn request(endpoints: Vec<Address>, role: &str, proof: Proof) -> Request {
         encryption: Encryption::Disabled,
         pooling: Pooling::Transaction,
         state: State::Active,
-        roles: Roles { named: BTreeMap::new(), others: None },
+        roles: Roles { named: Logins::default(), others: None },
         server_connections: 10,
         tier: "pro".into(),
         allowance: None,

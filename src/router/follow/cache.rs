@@ -17,7 +17,7 @@ use crate::router::tokens::ApiKeys;
 use crate::tenancy::ApiKey;
 
 /// Raised with every change of what is written.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// Behind the text.
 const MAC_BYTES: usize = 32;
 

@@ -1,6 +1,6 @@
 //! From rows of the control database to the table. Pure.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::manifest::{Identify, Jwt, Pooling};
 use crate::router::identify::Rules;
-use crate::router::table::{Allowance, Encryption, Entry, Login, Roles, State, Table};
+use crate::router::table::{Encryption, Entry, Login, Names, Roles, State, Table};
 use crate::store::{Changes, RouteRow, RouterRow};
-use crate::tenancy::{Address, Credential, Limits, OverLimit, RouteState, RouterName, role_name};
+use crate::tenancy::{Address, Credential, RouteState, RouterName, role_name};
 
 /// How this router gets to the instances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,34 +94,6 @@ pub fn apply(old: &Table, changes: &Changes, pooling: DefaultPooling, reach: Rea
     (Table { version: changes.version, entries, wildcard: None }, changed)
 }
 
-/// One copy of each name and of what a tier allows: 10,000 tenants share some instances and tiers.
-#[derive(Default)]
-struct Names {
-    known: HashMap<String, Arc<str>>,
-    allowances: HashSet<Arc<Allowance>>,
-}
-
-impl Names {
-    fn get(&mut self, name: &str) -> Arc<str> {
-        if let Some(known) = self.known.get(name) {
-            return Arc::clone(known);
-        }
-        let new: Arc<str> = name.into();
-        self.known.insert(name.to_owned(), Arc::clone(&new));
-        new
-    }
-
-    fn allowance(&mut self, limits: &Limits, over: &OverLimit) -> Arc<Allowance> {
-        let new = Allowance { limits: limits.clone(), over: over.clone() };
-        if let Some(known) = self.allowances.get(&new) {
-            return Arc::clone(known);
-        }
-        let new = Arc::new(new);
-        self.allowances.insert(Arc::clone(&new));
-        new
-    }
-}
-
 fn entry(row: &RouteRow, pooling: DefaultPooling, reach: Reach, names: &mut Names) -> Entry {
     let route = &row.route;
     let tenant: Arc<str> = route.tenant.as_str().into();
@@ -130,8 +102,7 @@ fn entry(row: &RouteRow, pooling: DefaultPooling, reach: Reach, names: &mut Name
         Login::Derived(Credential::Tenant { tenant, role, generation: route.generation })
     };
     let declared = route.roles.iter().map(|role| (role_name(&route.tenant, Some(role)).into(), derived(Some(role))));
-    let named: BTreeMap<Arc<str>, Login> =
-        std::iter::once((Arc::clone(&tenant), derived(None))).chain(declared).collect();
+    let named = std::iter::once((Arc::clone(&tenant), derived(None))).chain(declared).collect();
     let address = if reach.private { &route.endpoint.private } else { &route.endpoint.public };
     Entry {
         instance: names.get(route.instance.as_str()),

@@ -1,6 +1,5 @@
 //! Servers over the loopback that behave in odd ways.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
@@ -10,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::*;
 use crate::manifest::Pooling;
-use crate::router::table::{Roles, State};
+use crate::router::table::{Logins, Roles, State};
 
 const READY: &[u8] = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
 const LET_IN: &[u8] = b"R\0\0\0\x08\0\0\0\0";
@@ -31,7 +30,7 @@ pub fn entry(instance: &str, endpoints: Vec<Address>) -> Entry {
         encryption: Encryption::Disabled,
         pooling: Pooling::Transaction,
         state: State::Active,
-        roles: Roles { named: BTreeMap::new(), others: None },
+        roles: Roles { named: Logins::default(), others: None },
         server_connections: 10,
         tier: "pro".into(),
         allowance: None,

@@ -8,6 +8,9 @@ pub const HEAD: usize = 5;
 /// A message is read whole, where it must be, up to this size; anything longer is passed on as it comes.
 pub const INSPECT_MAX: usize = 64 * 1024;
 
+/// Pieces are copied together up to this size.
+const JOINED_MAX: usize = 4096;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Head {
     pub tag: u8,
@@ -108,13 +111,22 @@ impl Out {
         self.slices(input).map(IoSlice::new).collect()
     }
 
-    /// The one slice, where it is one: nearly always.
-    pub fn single<'a>(&'a self, input: &'a [u8]) -> Option<&'a [u8]> {
-        match self.pieces.as_slice() {
-            [Piece::Input(range)] => Some(&input[range.clone()]),
-            [Piece::Made(range)] => Some(&self.made[range.clone()]),
-            _ => None,
+    /// All of it as one slice: where it is one, or so short that a copy costs less than a write of several pieces.
+    pub fn joined<'a>(&'a mut self, input: &'a [u8]) -> Option<&'a [u8]> {
+        if let [Piece::Input(range)] = self.pieces.as_slice() {
+            return Some(&input[range.clone()]);
         }
+        if self.slices(input).map(<[u8]>::len).sum::<usize>() > JOINED_MAX {
+            return None;
+        }
+        let start = self.made.len();
+        for piece in &self.pieces {
+            match piece {
+                Piece::Input(range) => self.made.extend_from_slice(&input[range.clone()]),
+                Piece::Made(range) => self.made.extend_from_within(range.clone()),
+            }
+        }
+        Some(&self.made[start..])
     }
 
     pub fn flat(&self, input: &[u8]) -> Vec<u8> {
@@ -139,12 +151,15 @@ mod tests {
         let mut out = Out::default();
         out.pass(0..2);
         out.pass(2..4);
-        assert_eq!(out.single(b"abcdef"), Some(&b"abcd"[..]));
+        assert_eq!(out.slices(b"abcdef").count(), 1);
+        assert_eq!(out.joined(b"abcdef"), Some(&b"abcd"[..]));
         out.make(|made| made.extend_from_slice(b"XY"));
         out.make(|made| made.extend_from_slice(b"Z"));
         out.pass(5..6);
-        assert_eq!(out.single(b"abcdef"), None);
         assert_eq!(out.flat(b"abcdef"), b"abcdXYZf");
         assert_eq!(out.slices(b"abcdef").count(), 3);
+        assert_eq!(out.joined(b"abcdef"), Some(&b"abcdXYZf"[..]));
+        out.pass(0..JOINED_MAX);
+        assert_eq!(out.joined(&[0; JOINED_MAX]), None);
     }
 }

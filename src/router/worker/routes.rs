@@ -44,6 +44,7 @@ impl Worker {
         }
         let instance = Instance {
             name: name.clone(),
+            home: self.team.home(name),
             cap: self.timing.instance_cap,
             open: 0,
             active: 0,
@@ -118,7 +119,7 @@ impl Worker {
                 }
             }
         }
-        if self.team.home(&entry.instance) != self.index {
+        if self.halls.instances[instance].home != self.index {
             self.send_clients_home(key);
         }
         if !self.halls.tenants[key].paused() {
@@ -248,7 +249,7 @@ impl Worker {
     pub(super) fn check_home(&mut self, client: usize) {
         let Some(record) = self.halls.clients.get(client) else { return };
         let tenant = &self.halls.tenants[self.halls.pools[record.pool].tenant];
-        let home = self.team.home(&tenant.entry.instance);
+        let home = self.halls.instances[tenant.instance].home;
         let (number, held_up) = (record.number, record.held_up);
         let settled = record.server.is_none() && matches!(record.stage, Stage::Open | Stage::Greeting);
         if home == self.index || !settled || held_up || record.fed || record.socket.blocked() {

@@ -82,7 +82,7 @@ impl Worker {
             counts.bytes_out += size;
             self.charge_egress(pool, size);
             let socket = &mut self.halls.clients[client].socket;
-            let written = match self.to_client.single(bytes) {
+            let written = match self.to_client.joined(bytes) {
                 Some(piece) => socket.write(piece),
                 None => socket.write_all(&self.to_client.io_slices(bytes)),
             };
@@ -286,7 +286,7 @@ impl Worker {
     /// All of `to_server` (its pieces are of `input`) to the server. That it is lost is found when it is read.
     pub(super) fn write_server(&mut self, key: usize, input: &[u8]) {
         let server = &mut self.halls.servers[key];
-        let written = match self.to_server.single(input) {
+        let written = match self.to_server.joined(input) {
             Some(piece) => server.socket.write(piece),
             None => server.socket.write_all(&self.to_server.io_slices(input)),
         };

@@ -196,6 +196,8 @@ impl Tenant {
 /// One Postgres server, and the cap its tenants share.
 pub(super) struct Instance {
     pub name: Arc<str>,
+    /// The worker of its tenants.
+    pub home: usize,
     pub cap: u32,
     pub open: u32,
     /// Tenants that have some open.

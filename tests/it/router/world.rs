@@ -1,6 +1,5 @@
 //! A router in this process, in front of a database that one test has for itself.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use ogelnates::router::identify::Rules;
 use ogelnates::router::leasing::{LeaseBook, Leasing};
 use ogelnates::router::requests::Requests;
 use ogelnates::router::serve::{Config, Running, Sources, start};
-use ogelnates::router::table::{Allowance, Encryption, Entry, Login, Roles, State, Table};
+use ogelnates::router::table::{Allowance, Encryption, Entry, Login, Logins, Roles, State, Table};
 use ogelnates::router::worker::{Counts, Team, Timing};
 use ogelnates::store::Escrow;
 use ogelnates::tenancy::{Address, Secret, Upgrade, Usage};
@@ -85,7 +84,7 @@ impl World {
             encryption: Encryption::Disabled,
             pooling: wish.pooling,
             state: State::Active,
-            roles: Roles { named: BTreeMap::new(), others: Some(Login::Password(shared.password.clone())) },
+            roles: Roles { named: Logins::default(), others: Some(Login::Password(shared.password.clone())) },
             server_connections: wish.servers,
             tier: "pro".into(),
             allowance: wish.allowance.clone().map(Arc::new),
