@@ -53,7 +53,8 @@ async fn a_key_is_made_once_shown_opens_one_tenant_and_ends_everywhere_when_it_i
     assert_eq!(who, "acme_reader@acme");
     assert_eq!(router.who("token.acme", &owner).await.as_deref(), Ok("acme@acme"));
     assert_eq!(router.who("token.beta", &owner).await, Err(WRONG.to_owned()), "another tenant's");
-    assert_eq!(router.who("token", &format!("{}0", &owner[..owner.len() - 1])).await, Err(WRONG.to_owned()));
+    let last = if owner.ends_with('0') { '1' } else { '0' };
+    assert_eq!(router.who("token", &format!("{}{last}", &owner[..owner.len() - 1])).await, Err(WRONG.to_owned()));
     assert_eq!(psql(&router, &reader), "acme_reader|acme");
     let passed = |role: &str| (200, ["acme", role, "free"].map(str::to_owned).to_vec());
     assert_eq!(router.authorize(&owner).await, passed("acme"));
