@@ -16,7 +16,7 @@ fn entry(upgrade: Option<Upgrade>) -> Entry {
         encryption: Encryption::Disabled,
         pooling: Pooling::Transaction,
         state: State::Active,
-        roles: Roles { named: std::collections::BTreeMap::new(), others: None },
+        roles: Roles { named: crate::router::table::Logins::default(), others: None },
         server_connections: 5,
         tier: "free".into(),
         allowance: None,
