@@ -227,6 +227,71 @@ fn row_67_a_name_comes_back_when_its_close_was_skipped() {
 }
 
 #[test]
+fn row_67_the_unnamed_statement_is_what_it_was_when_its_parse_or_close_was_skipped() {
+    let failed = || error("42P01", "no such table", "parserOpenTable");
+    for skipped in [
+        close(""),
+        parse("", "SELECT 2"),
+        [parse("", "SELECT 2"), close(""), parse("", "SELECT 3")].concat(),
+        message(b'Q', b"SELECT 2\0"),
+        message(b'Q', b"DEALLOCATE ALL\0"),
+    ] {
+        for known_before in [false, true] {
+            let mut session = Session::new();
+            session.client(&[parse("", "SELECT 1"), sync()].concat());
+            session.server(&[message(b'1', b""), ready()].concat());
+            let failing = parse("b", "SELECT * FROM none");
+            if known_before {
+                session.client(&failing);
+                session.server(&failed());
+                session.client(&[skipped.clone(), sync()].concat());
+                session.server(&ready());
+            } else {
+                session.client(&[failing, skipped.clone(), sync()].concat());
+                session.server(&[failed(), ready()].concat());
+            }
+            let sent = session.client(&[bind(""), sync()].concat());
+            assert!(
+                !holds(&sent, b"SELECT 2") && !holds(&sent, b"SELECT 3") && !sent.starts_with(b"C"),
+                "{skipped:?}"
+            );
+            // On whatever server it is the one before.
+            session.back = Back::new(session.shared.shelf.none(), &[]);
+            let sent = session.client(&[bind(""), sync()].concat());
+            assert_eq!(sent, [parse("", "SELECT 1"), bind(""), sync()].concat(), "{skipped:?}");
+        }
+    }
+    // What comes before the error has been done.
+    let mut session = Session::new();
+    session.client(&[parse("", "SELECT 1"), sync()].concat());
+    session.server(&[message(b'1', b""), ready()].concat());
+    session.client(&[parse("", "SELECT 2"), bind("x"), close(""), parse("", "SELECT 3"), sync()].concat());
+    session.server(&[message(b'1', b""), failed(), ready()].concat());
+    let sent = session.client(&[bind(""), sync()].concat());
+    assert_eq!(sent, [parse("", "SELECT 2"), bind(""), sync()].concat());
+    // A Parse that failed leaves none, and whoever was there before cannot be met.
+    let mut session = Session::new();
+    session.client(&[parse("", "SELECT 1"), sync()].concat());
+    session.server(&[message(b'1', b""), ready()].concat());
+    session.client(&[parse("", "nonsense"), sync()].concat());
+    session.server(&[failed(), ready()].concat());
+    assert_eq!(session.client(&[bind(""), sync()].concat()), [close(""), bind(""), sync()].concat());
+}
+
+#[test]
+fn row_77_an_unnamed_statement_whose_parse_was_skipped_is_not_taken_for_there() {
+    let mut session = Session::new();
+    session.client(&[parse("", "SELECT 1"), sync()].concat());
+    session.server(&[message(b'1', b""), ready()].concat());
+    // Another server connection: it must be told the text, and skips that.
+    session.back = Back::new(session.shared.shelf.none(), &[]);
+    let sent = session.client(&[bind("none"), bind(""), sync()].concat());
+    assert!(holds(&sent, b"SELECT 1"));
+    session.server(&[error("26000", "no such statement", "FetchPreparedStatement"), ready()].concat());
+    assert!(holds(&session.client(&[bind(""), sync()].concat()), b"SELECT 1"));
+}
+
+#[test]
 fn row_67_a_name_in_doubt_waits_for_the_answer() {
     for (doubtful, next) in [
         (close("a"), bind("a")),

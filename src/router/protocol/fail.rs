@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use super::back::{Back, Told};
 use super::frame::{Out, put};
 use super::front::{Front, Shared};
-use super::names::Named;
+use super::names::{Named, Unnamed};
 use super::replies::{Kind, Local, Owed, field, is_fatal, is_stale, renamed};
 use super::statements::OURS;
 
@@ -44,6 +44,13 @@ impl Back {
         self.owe(Kind::Local(local));
     }
 
+    /// What is owed last gives the unnamed statement or takes it away; `before` comes back should the server skip that.
+    pub(super) fn replaces_unnamed(&mut self, before: Option<Box<Unnamed>>) {
+        if let Some(last) = self.owed.back_mut().filter(|_| !self.skipping) {
+            last.unnamed = Some(before);
+        }
+    }
+
     pub(super) fn name_in_doubt(&self, name: &[u8]) -> bool {
         let Doubts { request, begun, gone } = &self.doubts;
         let mut begun = begun.iter().take_while(|(of, _)| of != request);
@@ -60,26 +67,31 @@ impl Back {
     fn skip(&mut self, front: &mut Option<&mut Front>) {
         let sync = self.owed.iter().position(|owed| owed.kind == Kind::Sync);
         self.skipping = sync.is_none();
-        let skipped: Vec<Owed> = self.owed.drain(..sync.unwrap_or(self.owed.len())).collect();
-        let gives = |owed: &&Owed| matches!(owed.kind, Kind::ParseNamed(_) | Kind::Local(Local::Parsed));
-        let takes = |owed: &&Owed| matches!(owed.kind, Kind::Local(local) if local.takes_away());
-        let mut begun: Vec<_> = self.doubts.begun.drain(..skipped.iter().filter(gives).count()).collect();
-        let mut gone: Vec<_> = self.doubts.gone.drain(..skipped.iter().filter(takes).count()).collect();
+        let mut skipped: Vec<Owed> = self.owed.drain(..sync.unwrap_or(self.owed.len())).collect();
+        let gives = |owed: &Owed| matches!(owed.kind, Kind::ParseNamed(_) | Kind::Local(Local::Parsed));
+        let takes = |owed: &Owed| matches!(owed.kind, Kind::Local(local) if local.takes_away());
+        let mut begun: Vec<_> =
+            self.doubts.begun.drain(..skipped.iter().filter(|owed| gives(owed)).count()).collect();
+        let mut gone: Vec<_> = self.doubts.gone.drain(..skipped.iter().filter(|owed| takes(owed)).count()).collect();
         let refused = skipped.iter().filter(|owed| owed.kind == Kind::Local(Local::Refused)).count();
         self.refusals.drain(..refused);
         // The last first: a name may have been taken away and given anew.
-        for owed in skipped.iter().rev() {
+        for (at, owed) in skipped.iter_mut().enumerate().rev() {
             match owed.kind {
+                Kind::Parse | Kind::OurParse(0) => self.unnamed = None,
                 Kind::ParseNamed(id) | Kind::OurParse(id) => self.unprepare(id),
-                Kind::Parse => self.unnamed = None,
                 _ => {}
             }
             let Some(front) = front else { continue };
-            if gives(&owed)
+            if let (Some(before), Some(rare)) = (owed.unnamed.take(), &mut front.rare) {
+                // One that has failed, and was not skipped, has taken the one before it away.
+                rare.unnamed = before.filter(|_| at > 0);
+            }
+            if gives(owed)
                 && let Some((_, name)) = begun.pop()
             {
                 front.forget(&name);
-            } else if takes(&owed)
+            } else if takes(owed)
                 && let Some((_, gone)) = gone.pop()
             {
                 front.restore(gone);

@@ -8,7 +8,7 @@ use super::frame::{HEAD, INSPECT_MAX, Out, head, put, split_nul};
 use super::leave::{Leave, Weighed};
 pub use super::message::Broken;
 use super::message::{Message, Passed, kind_and_name, length};
-use super::names::{Rare, Unnamed, estranged};
+use super::names::{Rare, estranged};
 use super::replies::{Kind, Local};
 use super::settings::{Settings, Shelf};
 use super::sql::{self, Effect};
@@ -330,11 +330,14 @@ impl Front {
         if !after.is_empty() {
             return Err(Broken::Format);
         }
-        self.forget_unnamed();
         let effects = sql::effects(text);
         let takes_away = matches!(effects.list.as_slice(), [Effect::Deallocate { .. } | Effect::DeallocateAll]);
         if takes_away && back.any_in_doubt() {
             return Ok(Passed::Later);
+        }
+        let before = self.replace_unnamed(back);
+        if !back.skipping {
+            self.forget_unnamed();
         }
         if let ([effect], true, true) = (effects.list.as_slice(), effects.single, back.status != b'E')
             && !matches!(effect, Effect::DiscardAll)
@@ -342,12 +345,14 @@ impl Front {
             && let Some((local, gone)) = self.answers(effect)
         {
             back.owe_gone(local, gone);
+            back.replaces_unnamed(before);
             self.swallow = true;
             return Ok(Passed::Instead { taken: HEAD });
         }
         self.before_effects(&effects.list, back, out);
         let ends = effects.list == [Effect::EndsTransaction];
         back.owed_with(Kind::Query, if ends { Vec::new() } else { effects.list });
+        back.replaces_unnamed(before);
         Ok(Passed::Whole)
     }
 
@@ -387,24 +392,21 @@ impl Front {
         let Some(body) = message.body() else { return Ok(Passed::Short) };
         let (name, rest) = split_nul(body).ok_or(Broken::Format)?;
         let (text, _) = split_nul(rest).ok_or(Broken::Format)?;
+        if back.skipping {
+            return Ok(Passed::Whole);
+        }
         if name.is_empty() {
             self.unnamed_turn = self.unnamed_turn.wrapping_add(1);
             back.unnamed = Some((self.id, self.unnamed_turn));
             let effects = sql::effects(text).list;
-            let rare = self.rare.get_or_insert_default();
-            let unnamed = rare.unnamed.get_or_insert_with(|| Unnamed {
-                message: Vec::new(),
-                effects: Vec::new(),
-                bound: false,
-            });
+            let before = self.replace_unnamed(back);
+            let unnamed = self.rare.get_or_insert_default().unnamed.get_or_insert_default();
             unnamed.message.clear();
             unnamed.message.extend_from_slice(message.bytes());
             unnamed.effects = effects;
             unnamed.bound = false;
             back.owe(Kind::Parse);
-            return Ok(Passed::Whole);
-        }
-        if back.skipping {
+            back.replaces_unnamed(before);
             return Ok(Passed::Whole);
         }
         if self.in_doubt(name, back) {
@@ -565,11 +567,14 @@ impl Front {
                 return Ok(Passed::Instead { taken: message.total });
             }
         }
-        if kind == b'S' && name.is_empty() {
+        let unnamed = kind == b'S' && name.is_empty() && !back.skipping;
+        let before = if unnamed { self.replace_unnamed(back) } else { None };
+        back.owe(Kind::Close);
+        if unnamed {
             self.forget_unnamed();
             back.unnamed = None;
+            back.replaces_unnamed(before);
         }
-        back.owe(Kind::Close);
         Ok(Passed::Whole)
     }
 

@@ -22,12 +22,12 @@ pub(super) type Named = (Box<[u8]>, Arc<Statement>);
 pub(super) struct Rare {
     names: HashMap<Box<[u8]>, Arc<Statement>>,
     bytes: usize,
-    pub unnamed: Option<Unnamed>,
+    pub unnamed: Option<Box<Unnamed>>,
     /// Open portals whose statements have an effect.
     pub portals: HashMap<Box<[u8]>, Vec<Effect>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Unnamed {
     /// Its Parse message.
     pub message: Vec<u8>,
@@ -95,6 +95,12 @@ impl Front {
         if let Some(rare) = &mut self.rare {
             rare.unnamed = None;
         }
+    }
+
+    /// The next message replaces the unnamed statement. Yields the one it replaces where an error of what was sent before could
+    /// have the server skip that message.
+    pub(super) fn replace_unnamed(&mut self, back: &Back) -> Option<Box<Unnamed>> {
+        if back.segment && !back.skipping { self.rare.as_mut()?.unnamed.take() } else { None }
     }
 
     pub(super) fn forget_all(&mut self) -> Vec<Named> {

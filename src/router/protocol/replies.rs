@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::frame::{put, split_nul};
+use super::names::Unnamed;
 use super::sql::Effect;
 
 /// A reply the router gives itself, in its turn among the server's.
@@ -80,11 +81,13 @@ impl Kind {
 pub struct Owed {
     pub(super) kind: Kind,
     pub(super) effects: VecDeque<Effect>,
+    /// It gives the unnamed statement or takes it away: the one to come back should the server skip that.
+    pub(super) unnamed: Option<Option<Box<Unnamed>>>,
 }
 
 impl Owed {
     pub(super) fn plain(kind: Kind) -> Owed {
-        Owed { kind, effects: VecDeque::new() }
+        Owed { kind, effects: VecDeque::new(), unnamed: None }
     }
 }
 
