@@ -162,6 +162,8 @@ fn unready(message: &'static str) -> Report<'static> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
     use crate::router::table::{Encryption, Roles, State};
     use crate::tenancy::{Credential, Secret, TenantId};
@@ -226,6 +228,23 @@ mod tests {
         let Ok(Known::Verifier { verifier, .. }) = credentials.of(None, &"acme".into()).await else { panic!("mock") };
         assert_eq!(verifier.salt, known.salt);
         assert_ne!(verifier.stored_key, known.stored_key);
+    }
+
+    /// Nothing is hashed, asked or waited for: what is left, a proof against a verifier, is one code for all.
+    #[tokio::test]
+    async fn row_28_who_logs_in_again_costs_what_a_stranger_costs() {
+        let credentials = Credentials::new(Some(keyring()), [1; 32], None);
+        let known = entry(Login::Password(Secret::new("pencil")));
+        let of = |entry: Option<&Arc<Entry>>, role: &str| {
+            let (entry, role) = (entry.cloned(), Arc::from(role));
+            let credentials = &credentials;
+            async move { credentials.of(entry.as_ref(), &role).await.map(|known| matches!(known, Known::Verifier { .. })) }
+        };
+        assert!(of(Some(&known), "acme").now_or_never().is_none(), "the first time the password is hashed");
+        assert!(matches!(of(Some(&known), "acme").await, Ok(true)));
+        for (entry, role) in [(Some(&known), "acme"), (Some(&known), "nobody"), (None, "acme")] {
+            assert!(matches!(of(entry, role).now_or_never(), Some(Ok(true))), "{role}");
+        }
     }
 
     struct Instance(Found);

@@ -371,35 +371,60 @@ async fn row_09_whoever_says_nothing_is_closed_at_the_deadline() {
     assert!(waited >= LOGIN_MAX && waited < LOGIN_MAX * 2, "{waited:?}");
 }
 
-#[tokio::test]
-async fn a_login_that_waits_is_small() {
-    let world = World::new(Vec::new());
-    let stream = world.connect().await;
-    let (table, rules) = (watch::channel(Arc::default()).1, watch::channel(Arc::default()).1);
-    let doors = Arc::new(Doors {
-        table,
-        rules,
+/// Logins that are begun by hand.
+fn logins(doors: Doors) -> Arc<Logins> {
+    Arc::new(Logins {
+        doors: Arc::new(doors),
+        begun: Instant::now(),
+        ids: AtomicU64::new(1),
+        tasks: TaskTracker::new(),
+        room: Arc::new(Semaphore::new(1)),
+        silent: Mutex::default(),
+        waiting: Semaphore::new(1),
+    })
+}
+
+fn doors_to_nothing() -> Doors {
+    Doors {
+        table: watch::channel(Arc::default()).1,
+        rules: watch::channel(Arc::default()).1,
         credentials: Credentials::new(None, [7; 32], None),
         tls: None,
-        tokens: None,
+        tokens: Some(Arc::new(Tickets)),
         handshakes: Handshakes::new(1),
         throttle: Mutex::default(),
         on_cancel: Box::new(|_, _| Box::pin(std::future::ready(()))),
         on_client: Arc::new(drop),
-    });
-    let room = Arc::new(Semaphore::new(1));
-    let logins = Arc::new(Logins {
-        doors,
-        begun: Instant::now(),
-        ids: AtomicU64::new(1),
-        tasks: TaskTracker::new(),
-        room: Arc::clone(&room),
-        silent: Mutex::default(),
-        waiting: Semaphore::new(1),
-    });
-    let permit = room.acquire_owned().await.expect("open");
-    let login = logins.login(stream, world.address, 1, permit);
+    }
+}
+
+#[tokio::test]
+async fn a_login_that_waits_is_small() {
+    let world = World::new(Vec::new());
+    let stream = world.connect().await;
+    let logins = logins(doors_to_nothing());
+    let room = logins.room().await.expect("open");
+    let login = logins.login(stream, world.address, 1, room);
     assert!(size_of_val(&login) <= 4096, "{} bytes", size_of_val(&login));
+}
+
+/// From elsewhere than this machine. A route's own passwords are never sent, only proven (SCRAM); a token is.
+#[tokio::test]
+async fn row_06_whose_password_would_be_read_on_the_way_is_told_to_use_tls_before_it_is_asked() {
+    let listener = bind("127.0.0.1:0".parse().expect("an address")).expect("bound");
+    let connecting = TcpStream::connect(listener.local_addr().expect("bound"));
+    let (client, accepted) = tokio::join!(connecting, listener.accept());
+    let (mut client, (accepted, _)) = (client.expect("connected"), accepted.expect("accepted"));
+    let rules = Rules { identify: vec![Identify::Jwt], domain: None, notices: false };
+    let logins = logins(Doors { rules: watch::channel(Arc::new(rules)).1, ..doors_to_nothing() });
+    let room = logins.room().await.expect("open");
+    client.write_all(&startup(&[("user", "token"), ("database", "acme")])).await.expect("sent");
+    let peer = "203.0.113.9:40000".parse().expect("an address");
+    let (heard, ()) = tokio::join!(message(&mut client), logins.login(accepted, peer, 1, room));
+    let (tag, body) = heard;
+    let text = String::from_utf8_lossy(&body).into_owned();
+    assert_eq!(tag, b'E', "{text}");
+    assert!(text.contains("C28000\0") && text.contains("sslmode=require"), "{text}");
 }
 
 mod with_tls {

@@ -10,6 +10,7 @@
 
 mod code;
 pub mod credentials;
+mod descriptors;
 mod error;
 pub mod follow;
 pub mod handover;

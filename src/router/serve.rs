@@ -15,6 +15,7 @@ use tracing::info;
 use crate::tenancy::{Keyring, Metered};
 
 use super::credentials::{Credentials, LookUp};
+use super::descriptors;
 use super::handover::OpenError;
 use super::identify::Rules;
 use super::leasing::LeaseBook;
@@ -84,11 +85,12 @@ pub struct Running {
     pub address: SocketAddr,
 }
 
-/// Listens, and serves from then on.
+/// Listens, and serves from then on. Raises the process's limit of descriptors.
 ///
 /// # Errors
 /// The address is taken, a certificate cannot be used, or the system is out of something.
 pub fn start(config: &Config, sources: Sources) -> Result<Running, Error> {
+    let descriptors = descriptors::raise();
     let tls = match config.certificates.as_slice() {
         [] => None,
         files => Some(Arc::new(Tls::load(files.to_vec())?)),
@@ -135,7 +137,7 @@ pub fn start(config: &Config, sources: Sources) -> Result<Running, Error> {
         },
     };
     tasks.spawn(listener::serve(socket, Arc::new(doors), stop.clone()));
-    info!(%address, "serving");
+    info!(%address, ?descriptors, "serving");
     Ok(Running { team, threads, tasks, stop, drain: config.drain, address })
 }
 

@@ -111,6 +111,20 @@ mod tests {
         assert_eq!(network(ip("::ffff:192.0.2.1")), network(ip("192.0.2.9")));
     }
 
+    /// As behind a proxy that does not say whose connection it is.
+    #[test]
+    fn row_145_from_one_address_nobody_locks_others_out() {
+        let mut throttle = Throttle::default();
+        for proxy in ["127.0.0.1", "10.1.2.3"] {
+            for _ in 0..1000 {
+                assert!(throttle.wrong(NOW, "acme", "acme", ip(proxy)) <= DELAY_MAX, "delayed, and never refused");
+            }
+        }
+        // The address counts only where it can be somebody's own, and even there the wait is bounded.
+        assert_eq!(throttle.wrong(NOW, "globex", "globex", ip("127.0.0.1")), Duration::ZERO);
+        assert_eq!(throttle.wrong(NOW, "globex", "globex", ip("10.1.2.3")), DELAY_MAX);
+    }
+
     #[test]
     fn a_million_names_take_no_more_room_than_the_bound() {
         let mut throttle = Throttle::default();

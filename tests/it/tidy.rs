@@ -62,3 +62,24 @@ fn the_tree_is_tidy() {
         .collect();
     assert!(findings.is_empty(), "{} findings:\n{}", findings.len(), findings.join("\n"));
 }
+
+/// A clock that is set must not end, hold or hurry anybody: on the way of a connection, times are `Instant`s.
+#[test]
+fn row_140_no_deadline_of_a_connection_knows_the_calendar() {
+    let on_the_way = |path: &str| {
+        let folders = ["worker/", "protocol/", "open/"];
+        let files = ["listener.rs", "login.rs", "serve.rs", "throttle.rs", "wire.rs"];
+        let within = path.strip_prefix("src/router/").unwrap_or_default();
+        folders.iter().any(|folder| within.starts_with(folder)) || files.contains(&within)
+    };
+    // It dates what it has counted.
+    let dates = |path: &str| path == "src/router/worker/meter.rs";
+    let mut seen = 0;
+    for source in tree().iter().filter(|source| on_the_way(&source.path) && !dates(&source.path)) {
+        seen += usize::from(!scan::find_word(&source.product, "Instant").is_empty());
+        for calendar in ["Utc", "SystemTime", "chrono"] {
+            assert_eq!(scan::find_word(&source.product, calendar), [0_usize; 0], "{calendar} in {}", source.path);
+        }
+    }
+    assert!(seen > 5, "the walk has reached files that have deadlines: {seen}");
+}

@@ -13,8 +13,6 @@ use crate::router::handover::{OpenError, Proof, Server};
 use crate::router::protocol::back::Back;
 use crate::router::protocol::error::{Report, Severity, SqlState};
 
-/// A client that waits longer is told so, once.
-const NOTICE_AFTER: Duration = Duration::from_secs(5);
 /// After Postgres said that it has no more connections.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
 /// Tenants that are remembered for their counts although nobody of theirs is here.
@@ -407,7 +405,7 @@ impl Worker {
             let waited = self.now.duration_since(since);
             if waited >= self.timing.query_wait {
                 self.refuse_waiter(client, paused);
-            } else if waited >= NOTICE_AFTER && !record.told_to_wait {
+            } else if waited >= self.timing.wait_notice && !record.told_to_wait {
                 record.told_to_wait = true;
                 if record.stage == Stage::Open {
                     let text =
@@ -416,7 +414,7 @@ impl Worker {
                     Report::notice(text).write(&mut bytes);
                     self.write_client(client, &bytes);
                 }
-            } else if waited < NOTICE_AFTER {
+            } else if waited < self.timing.wait_notice {
                 // The others came later.
                 break;
             }

@@ -32,6 +32,8 @@ pub const WORKERS_MAX: usize = 16;
 pub struct Timing {
     /// For a server connection, before the query is refused.
     pub query_wait: Duration,
+    /// The same, before the client is told why nothing happens.
+    pub wait_notice: Duration,
     /// A server connection nobody uses is closed after this time, so that a sleeping instance may sleep.
     pub server_idle: Duration,
     /// How long a pinned client may leave its server connection unused while others of its tenant wait for one.
@@ -48,6 +50,7 @@ impl Default for Timing {
     fn default() -> Timing {
         Timing {
             query_wait: Duration::from_secs(60),
+            wait_notice: Duration::from_secs(5),
             server_idle: Duration::from_secs(60),
             pin_idle: Duration::from_secs(30),
             cleaning: Duration::from_secs(5),

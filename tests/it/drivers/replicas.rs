@@ -2,12 +2,14 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use ogelnates::local::free_port;
 use ogelnates::store::FleetRow;
 use ogelnates::tenancy::{Address, Credential, Endpoint, Keyring, Route, Secret, Verifier};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
@@ -59,6 +61,113 @@ async fn cancel_at(port: u16, token: &CancelToken, certificate: Option<&str>, en
     }
 }
 
+/// Two router processes that follow `control` and know of each other.
+async fn two_routers(folder: &Path, control: &Secret, [chain, key]: [&str; 2]) -> [RouterProcess; 2] {
+    let variables = [("O7S_DATABASE_URL", control.expose()), ("O7S_MASTER_KEY", MASTER_KEY)];
+    let start = async || {
+        let listen = free_port().expect("a free port");
+        let own = format!("127.0.0.1:{listen}");
+        let arguments = ["--public", "--peer-address", &own, "--tls-cert", chain, "--tls-key", key];
+        RouterProcess::start(folder, listen, &arguments, &variables).await
+    };
+    [start().await, start().await]
+}
+
+/// One port in front of several: each connection goes to the next of them, as a platform's proxy does it.
+struct RoundRobin {
+    port: u16,
+    _connections: JoinSet<()>,
+}
+
+impl RoundRobin {
+    async fn over(ports: [u16; 2]) -> RoundRobin {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let port = listener.local_addr().expect("bound").port();
+        let mut connections = JoinSet::new();
+        connections.spawn(async move {
+            let mut open = JoinSet::new();
+            for to in ports.into_iter().cycle() {
+                let (mut client, _) = listener.accept().await.expect("accepted");
+                open.spawn(async move {
+                    let mut router = TcpStream::connect(("127.0.0.1", to)).await.expect("it listens");
+                    // However it ends, both ends hear of it.
+                    let _ = tokio::io::copy_bidirectional(&mut client, &mut router).await;
+                });
+            }
+        });
+        RoundRobin { port, _connections: connections }
+    }
+}
+
+async fn connected(config: &Config, certificate: Option<&str>) -> Session {
+    match certificate {
+        None => {
+            let (client, connection) = config.connect(NoTls).await.expect("connected");
+            Session::begin(client, connection)
+        }
+        Some(file) => {
+            let mut config = config.clone();
+            let (client, connection) =
+                config.ssl_mode(SslMode::Require).connect(Tls::trusting(file)).await.expect("connected");
+            Session::begin(client, connection)
+        }
+    }
+}
+
+#[tokio::test]
+async fn row_144_behind_one_port_replicas_need_nobody_to_come_back_to_them() {
+    let (folder, shared) = (open_folder(), server().await);
+    let (tenant, password, world) = reconciled().await;
+    let [chain, key] = certificate(folder.path());
+    let routers = two_routers(folder.path(), &shared.url(&world.database), [&chain, &key]).await;
+    let front = RoundRobin::over([routers[0].port, routers[1].port]).await;
+    let mut config = Config::new();
+    config.host("localhost").port(front.port).user(&tenant).password(password.expose()).dbname(&tenant);
+    let database: String = sqlx::query_scalar("SELECT database FROM o7s.routes")
+        .fetch_one(&mut shared.connect(&world.database).await)
+        .await
+        .expect("read");
+    let checks = (0..6).map(|number| {
+        let (config, certificate) = (config.clone(), (number % 2 == 0).then_some(chain.as_str()));
+        async move {
+            // A session is one connection: what is set, prepared or begun in it stays with it.
+            let session = connected(&config, certificate).await;
+            let name = format!("client {number}");
+            session.batch_execute(&format!("SET application_name = '{name}'")).await.expect("set");
+            let statement =
+                session.prepare("SELECT current_setting('application_name'), $1::int4").await.expect("prepared");
+            for round in 0..10_i32 {
+                session.batch_execute("BEGIN").await.expect("begun");
+                let row = session.query_one(&statement, &[&round]).await.expect("answered");
+                assert_eq!((row.get::<_, &str>(0), row.get::<_, i32>(1)), (name.as_str(), round));
+                session.batch_execute("COMMIT").await.expect("ended");
+            }
+        }
+    });
+    timeout(CHECK_MAX, futures_util::future::join_all(checks)).await.expect("in time");
+    // A cancel request is a connection of its own, and goes where its turn leads it.
+    for certificate in [None, Some(chain.as_str())] {
+        let session = connected(&config, certificate).await;
+        let (token, ended) = (session.cancel_token(), Cell::new(false));
+        let cancel = async {
+            sleeping(shared, &database).await;
+            cancel_at(front.port, &token, certificate, &ended).await;
+        };
+        let query = async {
+            let answer = session.query("SELECT pg_sleep(60)", &[]).await;
+            ended.set(true);
+            answer.expect_err("cancelled")
+        };
+        let error = timeout(CHECK_MAX, async { tokio::join!(query, cancel).0 }).await.expect("in time");
+        assert_eq!(error.code(), Some(&SqlState::QUERY_CANCELED), "{error:?}");
+    }
+    for router in routers {
+        assert_eq!(router.stop().await, Some(0));
+    }
+    let drop = format!("DROP OWNED BY {tenant}; DROP ROLE {tenant}");
+    execute(&mut shared.connect(&database).await, &drop).await;
+}
+
 #[tokio::test]
 async fn rows_40_45_a_cancel_request_reaches_the_replica_that_has_the_client() {
     let (folder, shared) = (open_folder(), server().await);
@@ -68,15 +177,7 @@ async fn rows_40_45_a_cancel_request_reaches_the_replica_that_has_the_client() {
         .await
         .expect("read");
     let [chain, key] = certificate(folder.path());
-    let url = shared.url(&world.database);
-    let variables = [("O7S_DATABASE_URL", url.expose()), ("O7S_MASTER_KEY", MASTER_KEY)];
-    let start = async || {
-        let listen = free_port().expect("a free port");
-        let own = format!("127.0.0.1:{listen}");
-        let arguments = ["--public", "--peer-address", &own, "--tls-cert", &chain, "--tls-key", &key];
-        RouterProcess::start(folder.path(), listen, &arguments, &variables).await
-    };
-    let routers = [start().await, start().await];
+    let routers = two_routers(folder.path(), &shared.url(&world.database), [&chain, &key]).await;
     let mut config = Config::new();
     config.host("localhost").user(&tenant).password(password.expose()).dbname(&tenant);
     let ports: BTreeMap<&str, u16> = [("one", routers[0].port), ("other", routers[1].port)].into();
@@ -85,18 +186,7 @@ async fn rows_40_45_a_cancel_request_reaches_the_replica_that_has_the_client() {
             println!("the client is at {at}, the request goes to {asked}, over TLS: {}", certificate.is_some());
             let mut config = config.clone();
             config.port(ports[at]);
-            let session = match certificate {
-                None => {
-                    let (client, connection) = config.connect(NoTls).await.expect("connected");
-                    Session::begin(client, connection)
-                }
-                Some(file) => {
-                    let tls = Tls::trusting(file);
-                    let (client, connection) =
-                        config.ssl_mode(SslMode::Require).connect(tls).await.expect("connected");
-                    Session::begin(client, connection)
-                }
-            };
+            let session = connected(&config, certificate).await;
             let token = session.cancel_token();
             let ended = Cell::new(false);
             let cancel = async {

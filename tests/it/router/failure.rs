@@ -122,6 +122,29 @@ fn row_119_a_server_lost_in_a_transaction_ends_the_session_with_a_reason() {
 }
 
 #[test]
+fn row_121_what_was_sent_is_never_run_again() {
+    let world = World::new(Wish { servers: 2, ..Wish::default() });
+    world.direct().ask("CREATE TABLE t (a int)");
+    for round in 0..20 {
+        let mut a = world.client();
+        a.ask("SELECT 1");
+        if round % 2 == 0 {
+            // Nothing was sent when it went: the statement goes to another one, once.
+            world.direct().ask(TERMINATE);
+            soon("it is gone", || world.backends().is_empty());
+            assert_eq!(a.ask("INSERT INTO t VALUES (1)"), "C:INSERT 0 1 Z:I");
+        } else {
+            // It had run, and perhaps was about to be committed, when the server went.
+            a.send(&query("INSERT INTO t SELECT 2 FROM (SELECT pg_sleep(30)) x"));
+            sleeping(&world, 1);
+            world.direct().ask(TERMINATE);
+            assert_eq!(shown(&a.rest()), "E:57P01");
+        }
+    }
+    assert_eq!(world.direct().value("SELECT count(*) || ' ' || sum(a) FROM t"), "10 10");
+}
+
+#[test]
 fn row_123_a_transaction_left_open_ends_as_the_role_says() {
     let world = world();
     let database = world.database.clone();
@@ -152,6 +175,26 @@ fn rows_124_125_who_waits_too_long_is_refused_and_stays() {
         b.tell(&[parse("s", "SELECT 1"), bind("", "s", &[]), execute("", 0), sync()].concat()),
         "1 2 D:1 C:SELECT 1 Z:I"
     );
+}
+
+#[test]
+fn row_125_who_waits_is_told_so_once() {
+    let timing = Timing { wait_notice: Duration::from_millis(150), ..Timing::default() };
+    let world = World::new(Wish { timing, ..Wish::default() });
+    let (mut a, mut b) = (world.client(), world.client());
+    a.ask("BEGIN");
+    b.send(&query("SELECT 1"));
+    let (tag, body) = b.next().expect("a notice");
+    assert_eq!((tag, field(&body, b'M').as_deref()), (b'N', Some("waiting for a server connection")));
+    std::thread::sleep(Duration::from_millis(400));
+    a.ask("COMMIT");
+    assert_eq!(b.some(4), "T D:1 C:SELECT 1 Z:I");
+    // And another time.
+    a.ask("BEGIN");
+    b.send(&query("SELECT 2"));
+    assert_eq!(b.next().expect("a notice").0, b'N');
+    a.ask("COMMIT");
+    assert_eq!(b.some(4), "T D:2 C:SELECT 1 Z:I");
 }
 
 #[test]
