@@ -33,7 +33,8 @@ pub struct Requests {
 
 #[derive(Default)]
 struct State {
-    tenants: HashMap<Arc<str>, (u64, Lease)>,
+    /// Number, lease, and the ceiling.
+    tenants: HashMap<Arc<str>, (u64, Lease, u64)>,
     asked: HashMap<u64, Arc<str>>,
     share: u64,
 }
@@ -93,10 +94,11 @@ impl Requests {
         let mut state = self.state();
         let share = limit * state.share / 1000;
         if state.tenants.len() >= TENANTS_MAX && !state.tenants.contains_key(tenant) {
-            state.tenants.retain(|_, (_, lease)| lease.open(now));
+            state.tenants.retain(|_, (_, lease, _)| lease.open(now));
         }
-        let number = || (self.numbers.fetch_add(1, Ordering::Relaxed), Lease::default());
-        let (_, lease) = state.tenants.entry(Arc::clone(tenant)).or_insert_with(number);
+        let number = || (self.numbers.fetch_add(1, Ordering::Relaxed), Lease::default(), limit);
+        let (_, lease, known) = state.tenants.entry(Arc::clone(tenant)).or_insert_with(number);
+        *known = limit;
         let admission = lease.spend(now, share);
         if lease.is_low(now) {
             self.book.want();
@@ -108,8 +110,8 @@ impl Requests {
         let now = self.ms(Instant::now());
         let mut state = self.state();
         let mut asks = Vec::new();
-        for (tenant, (lease, part)) in &mut state.tenants {
-            let ask = part.ask(now, 1);
+        for (tenant, (lease, part, limit)) in &mut state.tenants {
+            let ask = part.ask(now, *limit);
             asks.extend(ask.map(|ask| (Arc::clone(tenant), *lease, ask)));
         }
         state.asked.extend(asks.iter().map(|(tenant, lease, _)| (*lease, Arc::clone(tenant))));
@@ -122,7 +124,7 @@ impl Requests {
         state.share = leased.share.unwrap_or(state.share);
         for (lease, wanted, answer) in leased.answers.iter() {
             let Some(tenant) = state.asked.remove(lease) else { continue };
-            let Some((_, part)) = state.tenants.get_mut(&tenant).filter(|(number, _)| number == lease) else {
+            let Some((_, part, _)) = state.tenants.get_mut(&tenant).filter(|(number, ..)| number == lease) else {
                 continue;
             };
             match answer {
@@ -138,7 +140,7 @@ impl Requests {
     pub fn end(&self) -> Vec<LeaseAsk> {
         let mut state = self.state();
         let tenants = state.tenants.drain();
-        tenants.map(|(tenant, (lease, mut part))| said(&tenant, lease, part.end())).collect()
+        tenants.map(|(tenant, (lease, mut part, _))| said(&tenant, lease, part.end())).collect()
     }
 }
 

@@ -55,7 +55,7 @@ const READ: &str = "WITH bucket AS (SELECT * FROM o7s.escrow WHERE tenant = $1->
             ('storage', rejected_storage), ('egressPerMonth', rejected_egress),
             ('statementTimeout', rejected_statement_time)) AS one (ceiling, count)
         GROUP BY ceiling HAVING sum(count) > 0),
-    events AS (SELECT * FROM o7s.events WHERE kind = 'Tenant' AND name = $1->>'tenant'
+    events AS (SELECT * FROM o7s.events WHERE kind = 'tenant' AND name = $1->>'tenant'
             AND reason IN ('NearCeiling', 'OverCeiling') AND at > now() - interval '1 hour' ORDER BY id DESC LIMIT 20)
     SELECT json_build_object(
         'connections', coalesce((SELECT sum(amount) FROM bucket, unnest(held) JOIN o7s.escrow_replicas USING (boot)

@@ -70,7 +70,7 @@ struct AnswerRow {
 
 /// Of no run: its number is that of the router's process.
 const TELL: &str = "INSERT INTO o7s.events (kind, name, reason, message, run, epoch)
-    SELECT 'Tenant', tenant, reason, message, $2, 0 FROM jsonb_to_recordset($1) AS news (tenant text, reason text, message text)";
+    SELECT 'tenant', tenant, reason, message, $2, 0 FROM jsonb_to_recordset($1) AS news (tenant text, reason text, message text)";
 const SIZES: &str =
     "SELECT tenant, bytes, measured_at FROM o7s.storage WHERE measured_at > coalesce($1, '-infinity')";
 

@@ -124,6 +124,10 @@ pub struct Lease {
     full: Option<Refusal>,
     /// All replicas together, as last heard.
     used: u64,
+    /// The ceiling that was asked of.
+    limit: u64,
+    /// Until then another replica is thought to want some too.
+    rivals_until: u64,
     /// Asked, and not answered yet.
     asked: bool,
     asked_last: Option<u64>,
@@ -237,9 +241,10 @@ impl Lease {
         i64::try_from(self.rate * 3 / 2 / 1000).unwrap_or(i64::MAX)
     }
 
-    /// What to say at `now`, if anything; `least` is the smallest grant worth asking for. A token that goes back is not spent
-    /// any more from here on.
-    pub fn ask(&mut self, now: u64, least: u64) -> Option<Ask> {
+    /// What to say at `now`, if anything. A quarter of the ceiling is asked for at least, so that a burst waits for nobody; a
+    /// tenth, and no more is kept, while another replica gets less than it wants. A token that goes back is not spent any
+    /// more from here on.
+    pub fn ask(&mut self, now: u64, limit: u64) -> Option<Ask> {
         let since = self.asked_last.map_or(EXCHANGE_MS, |at| now.saturating_sub(at)).max(1);
         let fresh = self.spent - self.spent_last;
         if now >= self.valid_until {
@@ -257,13 +262,17 @@ impl Lease {
         let rate = (fresh + self.waiting) * 1000 * 1000 / since;
         self.rate = if self.asked_last.is_none() { rate } else { (self.rate + rate) / 2 };
         let back = idle && due;
+        let part = if now < self.rivals_until { limit / 10 } else { limit / 4 };
         if back {
             self.left = 0;
+        } else if now < self.rivals_until {
+            self.left = self.left.min(i64::try_from(part).unwrap_or(i64::MAX).max(self.in_a_tick()));
         }
         let keep = u64::try_from(self.left.max(0)).unwrap_or(0);
-        let useful = (self.rate * 3 / 2000).max(self.waiting).max(least) + self.debt();
+        let useful = (self.rate * 3 / 2000).max(self.waiting).max(fresh * 2).max(part).max(1) + self.debt();
         let want = if back { 0 } else { useful.saturating_sub(keep) };
         (self.asked, self.asked_last, self.spent_last) = (true, Some(now), self.spent);
+        self.limit = limit;
         self.waiting = 0;
         Some(Ask { spent: self.spent, keep, want })
     }
@@ -276,6 +285,10 @@ impl Lease {
         self.left = self.left.saturating_add(i64::try_from(answer.granted).unwrap_or(i64::MAX));
         self.valid_until = valid_until(sent, meter);
         self.used = answer.used + answer.granted;
+        // There was more, and not for this one alone.
+        if answer.granted < wanted && self.used < self.limit {
+            self.rivals_until = now + RATE_LEASE_MS;
+        }
         self.full = refusal(now, wanted, answer);
     }
 
@@ -362,8 +375,8 @@ impl Slots {
 
     /// A few more than are in use, as long as there are plenty for everybody.
     fn useful(&self, limit: u64) -> u64 {
-        let spare = if self.used <= limit / 2 { (self.in_use / 4).clamp(1, 16) } else { 0 };
-        self.in_use + if self.in_use > 0 { spare } else { 0 }
+        let spare = if self.used <= limit / 2 { (limit / 8).clamp(1, 64) } else { 0 };
+        self.in_use + if self.in_use + self.waiting > 0 { spare } else { 0 }
     }
 
     /// What to say at `now`, if anything. A slot that goes back is not taken any more from here on.

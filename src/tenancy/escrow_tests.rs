@@ -134,7 +134,7 @@ impl World {
                 }
                 let ask = match meter {
                     Meter::Connections => replica.slots.ask(at, limit),
-                    _ => replica.lease.ask(at, 1),
+                    _ => replica.lease.ask(at, limit),
                 };
                 if let Some(ask) = ask {
                     replica.number += 1;

@@ -100,6 +100,8 @@ async fn a_role_logs_in_by_password_and_by_the_keys_of_its_verifier() {
     let (role, mut admin) = (shared.fresh_database().await, shared.connect("postgres").await);
     // SASLprep makes the soft hyphen nothing, at the server as here.
     execute(&mut admin, &format!("CREATE ROLE {role} LOGIN PASSWORD 'pässword\u{ad}s'")).await;
+    // Another test's fleet may have closed it to strangers.
+    execute(&mut admin, &format!("GRANT CONNECT ON DATABASE postgres TO {role}")).await;
     let opener = opener();
     let mut opened = opener.open(&request(vec![at(shared.port)], &role, password("pässwords"))).await.expect("in");
     assert_eq!(
@@ -121,7 +123,7 @@ async fn a_role_logs_in_by_password_and_by_the_keys_of_its_verifier() {
     let wrong = opener.open(&request(vec![at(shared.port)], &role, password("wrong"))).await;
     assert!(refused_with(b"28P01", wrong).contains("password authentication failed"));
     drop((opened, by_keys));
-    execute(&mut admin, &format!("DROP ROLE {role}")).await;
+    execute(&mut admin, &format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
 }
 
 #[tokio::test]
@@ -129,6 +131,7 @@ async fn row_30_what_the_server_says_to_a_login_reaches_the_client_as_it_is() {
     let shared = server().await;
     let (role, mut admin) = (shared.fresh_database().await, shared.connect("postgres").await);
     execute(&mut admin, &format!("CREATE ROLE {role} NOLOGIN PASSWORD 'x'")).await;
+    execute(&mut admin, &format!("GRANT CONNECT ON DATABASE postgres TO {role}")).await;
     let opener = opener();
     let open = || async { opener.open(&request(vec![at(shared.port)], &role, password("x"))).await };
     assert!(refused_with(b"28000", open().await).contains("is not permitted to log in"));
@@ -143,7 +146,7 @@ async fn row_30_what_the_server_says_to_a_login_reaches_the_client_as_it_is() {
     settings.settings = vec![("nope".into(), "1".into())];
     refused_with(b"42704", opener.open(&settings).await);
     drop(first);
-    execute(&mut admin, &format!("DROP ROLE {role}")).await;
+    execute(&mut admin, &format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
 }
 
 #[tokio::test]
@@ -307,7 +310,7 @@ async fn row_31_a_password_of_the_instance_is_looked_up_and_a_new_one_known_with
     let md5 = format!("SET password_encryption = md5; ALTER ROLE {role} VALID UNTIL 'infinity' PASSWORD 'old'");
     execute(&mut admin, &md5).await;
     becomes(Found::Md5).await;
-    execute(&mut admin, &format!("DROP ROLE {role}")).await;
+    execute(&mut admin, &format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ const OTHERS: &str = "~other";
 type Of = fn(&TenantReport) -> String;
 
 /// Name, kind, meaning, value.
-const SERIES: [(&str, &str, &str, Of); 12] = [
+const SERIES: [(&str, &str, &str, Of); 13] = [
     ("o7s_router_clients", "gauge", "Clients connected.", |t| t.clients.to_string()),
     ("o7s_router_clients_waiting", "gauge", "Clients that wait for a server connection.", |t| t.waiting.to_string()),
     ("o7s_router_clients_pinned", "gauge", "Clients that keep their server connection between transactions.", |t| {
@@ -23,7 +23,10 @@ const SERIES: [(&str, &str, &str, Of); 12] = [
     ("o7s_router_servers_idle", "gauge", "Server connections that nobody uses.", |t| t.idle_servers.to_string()),
     ("o7s_router_sessions_total", "counter", "Sessions admitted.", |t| t.counts.sessions.to_string()),
     ("o7s_router_queries_total", "counter", "Queries sent to a server.", |t| t.counts.queries.to_string()),
-    ("o7s_router_errors_total", "counter", "Errors sent to clients.", |t| t.counts.errors().to_string()),
+    ("o7s_router_errors_total", "counter", "Errors of the server's, sent to clients.", |t| {
+        t.counts.errors().to_string()
+    }),
+    ("o7s_router_rejected_total", "counter", "Refused because of a ceiling.", |t| t.counts.rejections().to_string()),
     ("o7s_router_received_bytes_total", "counter", "Bytes from clients, before encryption.", |t| {
         t.counts.bytes_in.to_string()
     }),

@@ -15,8 +15,6 @@ use crate::tenancy::escrow::{Answer, Ask, Meter};
 
 /// One event for each ceiling, at most.
 const TELL_EVERY: Duration = Duration::from_secs(60);
-/// The smallest part of a month's egress worth asking for, in bytes.
-const EGRESS_LEAST: u64 = 1 << 20;
 
 impl Worker {
     pub(super) fn asks(&mut self) -> Vec<LeaseAsk> {
@@ -24,13 +22,12 @@ impl Worker {
         let mut asks = Vec::new();
         for (key, tenant) in &mut self.halls.tenants {
             let Some(ceilings) = &mut tenant.ceilings else { continue };
-            let limits = &ceilings.allowance.limits;
-            let least_queries = (ceilings.queries_limit() / 60).clamp(1, 100);
-            let least_egress = limits.egress_per_month.map_or(1, |bytes| (bytes.0 / 1000).max(EGRESS_LEAST));
+            let (queries_limit, egress_limit) = (ceilings.queries_limit(), ceilings.egress_limit());
             let slots = ceilings.slots.lease.ask(now, ceilings.connections());
             let queries =
-                ceilings.queries.as_mut().map(|queries| (queries.number, queries.lease.ask(now, least_queries)));
-            let egress = ceilings.egress.as_mut().map(|egress| (egress.number, egress.lease.ask(now, least_egress)));
+                ceilings.queries.as_mut().map(|queries| (queries.number, queries.lease.ask(now, queries_limit)));
+            let egress =
+                ceilings.egress.as_mut().map(|egress| (egress.number, egress.lease.ask(now, egress_limit / 16)));
             let said: [Option<(Meter, u64, Option<Ask>)>; 3] = [
                 Some((Meter::Connections, ceilings.slots.number, slots)),
                 queries.map(|(number, ask)| (Meter::Queries, number, ask)),
