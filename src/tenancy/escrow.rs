@@ -128,6 +128,8 @@ pub struct Lease {
     limit: u64,
     /// Until then another replica is thought to want some too.
     rivals_until: u64,
+    /// What the answer under way grants is not to be spent.
+    void: bool,
     /// Asked, and not answered yet.
     asked: bool,
     asked_last: Option<u64>,
@@ -280,6 +282,7 @@ impl Lease {
     /// The answer to what was said at `sent`. Answers to earlier requests must not come here.
     pub fn answered(&mut self, sent: u64, now: u64, meter: Meter, wanted: u64, answer: Answer) {
         self.asked = false;
+        let answer = if std::mem::take(&mut self.void) { Answer { granted: 0, ..answer } } else { answer };
         self.reported = self.spent_last;
         self.spent += answer.granted.min(self.debt());
         self.left = self.left.saturating_add(i64::try_from(answer.granted).unwrap_or(i64::MAX));
@@ -295,6 +298,7 @@ impl Lease {
     /// Nobody knows whether the bucket has heard it: the next request says it again.
     pub fn unanswered(&mut self) {
         self.asked = false;
+        self.void = false;
     }
 
     /// Everything goes back.
@@ -303,8 +307,10 @@ impl Lease {
         Ask { spent: self.spent, keep: 0, want: 0 }
     }
 
-    /// The ceiling is another one: nothing is spent that was granted below the old one, and a refusal is none any more.
+    /// The ceiling is another one: nothing is spent that was granted below the old one, or will be by an answer under way, and
+    /// a refusal is none any more.
     pub fn cut(&mut self) {
+        self.void = self.asked;
         self.left = self.left.min(0);
         self.full = None;
     }

@@ -86,17 +86,22 @@ fn beginning(first: &[u8]) -> Growth {
 
 /// To the end of the statement: a SELECT INTO grows, as does a WITH that inserts, a COPY that does not say TO.
 fn rest(begins: Growth, words: &mut Words<'_>) -> Growth {
-    let copies = words.text[..words.at].trim_ascii_end().to_ascii_lowercase().ends_with(b"copy");
+    let first = words.text[..words.at].trim_ascii_end().to_ascii_lowercase();
+    let copies = first.ends_with(b"copy");
     let (mut grows, mut to, mut before) = (begins == Growth::Grows, false, Before::Else);
+    let (mut after_to, explains) = (false, first.ends_with(b"explain"));
     loop {
         match words.next() {
             Token::End | Token::Separator => break,
-            Token::Other => before = Before::Else,
+            Token::Other => (before, after_to) = (Before::Else, false),
             Token::Word(word) => {
                 // `FOR UPDATE` and `FOR NO KEY UPDATE` lock, `ON UPDATE` stands in no statement that only reads.
                 let update = is(word, b"update") && before != Before::Locks;
                 grows |= update || [&b"insert"[..], b"merge", b"into"].iter().any(|grower| is(word, grower));
-                to |= is(word, b"to");
+                // Only where the rows go out; `to` alone may stand in an interval.
+                to |= after_to && is(word, b"stdout");
+                after_to = is(word, b"to");
+                grows |= explains && [&b"create"[..], b"execute", b"refresh"].iter().any(|grower| is(word, grower));
                 before = match () {
                     () if is(word, b"for") => Before::Locks,
                     () if before == Before::Locks && (is(word, b"no") || is(word, b"key")) => Before::Locks,
@@ -107,14 +112,7 @@ fn rest(begins: Growth, words: &mut Words<'_>) -> Growth {
     }
     match begins {
         Growth::Frees => Growth::Frees,
-        _ if copies => {
-            if to {
-                Growth::Reads
-            } else {
-                Growth::Grows
-            }
-        }
-        _ if grows => Growth::Grows,
+        _ if grows || copies && !to => Growth::Grows,
         reads => reads,
     }
 }
@@ -189,6 +187,10 @@ mod tests {
                     "refresh materialized view v",
                     "reindex table t",
                     "nonsense",
+                    "copy (insert into g values (1) returning 1) to stdout",
+                    "copy g from stdin where (interval '1' year to month) is null",
+                    "explain analyze create table h as select 1",
+                    "explain analyze execute p",
                 ],
             ),
         ] {

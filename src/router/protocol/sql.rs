@@ -164,7 +164,8 @@ fn set(start: usize, words: &mut Words<'_>, found: &mut Vec<Effect>) {
             name = "timezone".into();
         }
         "names" => name = "client_encoding".into(),
-        "" | "xml" | "session_authorization" => {
+        // It changes what a quote means, and so what all that follows means.
+        "" | "xml" | "session_authorization" | "standard_conforming_strings" => {
             found.push(Effect::Pin("an unusual SET"));
             return words.skip_statement();
         }
@@ -319,11 +320,32 @@ impl<'a> Words<'a> {
             match byte {
                 b'\\' if escapes => self.at += 1,
                 b'\'' if self.text.get(self.at) == Some(&b'\'') => self.at += 1,
-                b'\'' => return,
+                b'\'' => match self.continued() {
+                    Some(after) => self.at = after,
+                    None => return,
+                },
                 _ => {}
             }
         }
         self.at = self.text.len();
+    }
+
+    /// A string goes on, in the same way, in one that is only blanks with a line's end and comments away.
+    fn continued(&self) -> Option<usize> {
+        let (mut at, mut line) = (self.at, false);
+        loop {
+            match self.text.get(at)? {
+                b'\n' | b'\r' => line = true,
+                b' ' | b'\t' | b'\x0b' | b'\x0c' => {}
+                b'-' if self.text.get(at + 1) == Some(&b'-') => {
+                    at += self.text[at..].iter().take_while(|&&byte| !matches!(byte, b'\n' | b'\r')).count();
+                    continue;
+                }
+                b'\'' if line => return Some(at + 1),
+                _ => return None,
+            }
+            at += 1;
+        }
     }
 
     /// A quoted name, from its opening quote on; answers what is inside, with doubled quotes undone.
@@ -467,6 +489,7 @@ mod tests {
             "UPDATE t SET a = 'SET x TO y; LISTEN z' WHERE b = $1",
             "SELECT 'set_config(', \"currval\", $$ LISTEN a $$, $x$ $$ lastval() $x$ -- pg_advisory_lock\n",
             "/* SET a TO b /* nested */ LISTEN c */ SELECT E'it\\'s; LISTEN x'",
+            "SELECT E'a' -- goes on\n '\\'; LISTEN x --'",
             "SELECT pg_advisory_xact_lock(1), pg_advisory_unlock_all()",
             "BEGIN; SAVEPOINT a",
             "SET CONSTRAINTS ALL DEFERRED",
@@ -480,6 +503,13 @@ mod tests {
         ] {
             assert_eq!(of(text), [], "{text}");
         }
+    }
+
+    #[test]
+    fn a_string_that_goes_on_hides_nothing_and_no_more_than_it_holds() {
+        assert_eq!(of("select E'a'\n'\\''; set work_mem='7MB'; --'"), [set("work_mem", "set work_mem='7MB'")]);
+        assert_eq!(of("select 'a' 'b'; set work_mem='7MB'"), [set("work_mem", "set work_mem='7MB'")]);
+        assert_eq!(of("set standard_conforming_strings = off"), [Effect::Pin("an unusual SET")]);
     }
 
     #[test]

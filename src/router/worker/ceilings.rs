@@ -433,7 +433,7 @@ impl Worker {
         }
         match (queries.lease.check(now), over) {
             (Admission::Admitted, _) => Verdict::Starts,
-            (_, Over::Slow(_)) if in_transaction => Verdict::Starts,
+            (_, Over::Slow(_)) if in_transaction && queries.lease.debt() < limit => Verdict::Starts,
             (Admission::Ask, _) if self.now < patience => Verdict::Waits(patience, Then::Unknown),
             (Admission::Ask, _) => {
                 refused(Ceiling::QueriesPerMinute, refusal::unknown(&entry, Ceiling::QueriesPerMinute))

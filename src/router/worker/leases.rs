@@ -161,6 +161,8 @@ impl Worker {
     }
 
     pub(super) fn stored(&mut self, sizes: &Arc<HashMap<String, u64>>) {
+        // Tenants that come later have theirs from here.
+        self.sizes.extend(sizes.iter().map(|(tenant, size)| (tenant.as_str().into(), *size)));
         let mut measured = Vec::new();
         for (key, tenant) in &mut self.halls.tenants {
             if let Some(ceilings) = &mut tenant.ceilings
@@ -188,6 +190,7 @@ impl Worker {
                 };
                 let sessions = self.halls.clients.iter().filter(|(_, client)| inside(client)).count();
                 (0..sessions).for_each(|_| ceilings.slots.lease.force());
+                ceilings.stored = self.sizes.get(&tenant.entry.tenant).copied();
                 *have = Some(Box::new(ceilings));
             }
             _ => return,

@@ -18,6 +18,7 @@ mod socket;
 mod state;
 mod team;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
@@ -72,6 +73,8 @@ pub(super) struct Worker {
     /// Of each ceiling, in thousandths: what may be used without asking.
     share: u64,
     notices: bool,
+    /// Of databases, by tenant, as measured last.
+    sizes: HashMap<Arc<str>, u64>,
     /// Tenants that have a slot free, and somebody who waits for one.
     doors: Vec<usize>,
     next_tick: Option<Instant>,

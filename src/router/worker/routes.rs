@@ -29,10 +29,11 @@ impl Worker {
             patience_ends: None,
             full_until: None,
             held: Vec::new(),
-            ceilings: entry
-                .allowance
-                .as_ref()
-                .map(|allowance| Box::new(Ceilings::new(allowance, || self.team.next_lease()))),
+            ceilings: entry.allowance.as_ref().map(|allowance| {
+                let mut ceilings = Ceilings::new(allowance, || self.team.next_lease());
+                ceilings.stored = self.sizes.get(&entry.tenant).copied();
+                Box::new(ceilings)
+            }),
         });
         self.halls.tenant_keys.insert(entry.tenant.clone(), key);
         key

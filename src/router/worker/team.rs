@@ -122,6 +122,7 @@ impl Team {
                 origin: super::clock(),
                 share: 0,
                 notices: false,
+                sizes: HashMap::new(),
                 doors: Vec::new(),
                 next_tick: None,
                 draining: None,
