@@ -292,7 +292,9 @@ impl Lease {
         if answer.granted < wanted && self.used < self.limit {
             self.rivals_until = now + RATE_LEASE_MS;
         }
-        self.full = refusal(now, wanted, answer);
+        // Short of what is wanted because others want it too is not full.
+        let all = self.used >= self.limit;
+        self.full = refusal(now, wanted, answer).filter(|_| all);
     }
 
     /// Nobody knows whether the bucket has heard it: the next request says it again.
