@@ -116,14 +116,8 @@ impl Escrow {
         self.number += 1;
         let query = sqlx::query_scalar::<_, Option<Json<Answered>>>("SELECT o7s.exchange($1, $2, $3)");
         let query = query.bind(self.boot).bind(self.number).bind(Json(asks));
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => open(&self.options, self.deadline).await?,
-        };
-        let late = || Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()));
-        let answer = timeout(self.deadline, query.fetch_one(&mut connection)).await.unwrap_or_else(|_| late());
-        let answer = answer.map_err(|source| Error::Sql { doing: "lease parts of the ceilings", source })?;
-        self.connection = Some(connection);
+        let doing = "lease parts of the ceilings";
+        let answer = self.within(doing, async |connection| query.fetch_one(connection).await).await?;
         let Some(Json(Answered { share, answers })) = answer else { return Ok(Exchanged::default()) };
         let answer =
             |row: AnswerRow| (row.lease, Answer { granted: row.granted, used: row.used, frees_in: row.frees_in });
@@ -132,31 +126,34 @@ impl Escrow {
 
     /// Sizes of tenants' databases in bytes, those that were measured since the last time.
     pub async fn sizes(&mut self) -> Result<HashMap<String, u64>, Error> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => open(&self.options, self.deadline).await?,
-        };
         let query = sqlx::query_as::<_, (String, i64, DateTime<Utc>)>(SIZES).bind(self.measured);
-        let late = || Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()));
-        let rows = timeout(self.deadline, query.fetch_all(&mut connection)).await.unwrap_or_else(|_| late());
-        let rows = rows.map_err(|source| Error::Sql { doing: "read the sizes of databases", source })?;
-        self.connection = Some(connection);
+        let doing = "read the sizes of databases";
+        let rows = self.within(doing, async |connection| query.fetch_all(connection).await).await?;
         self.measured = rows.iter().map(|(_, _, at)| *at).max().or(self.measured);
         Ok(rows.into_iter().map(|(tenant, bytes, _)| (tenant, bytes.unsigned_abs())).collect())
     }
 
     /// Writes events of tenants at their ceilings.
     pub async fn tell(&mut self, news: &[News]) -> Result<(), Error> {
+        let query = sqlx::query(TELL).bind(Json(news)).bind(self.boot);
+        self.within("write events of ceilings", async |connection| query.execute(connection).await).await.map(drop)
+    }
+
+    /// Connects where nothing is connected; a connection that has failed is not used again.
+    async fn within<T>(
+        &mut self,
+        doing: &'static str,
+        query: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+    ) -> Result<T, Error> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => open(&self.options, self.deadline).await?,
         };
-        let query = sqlx::query(TELL).bind(Json(news)).bind(self.boot);
         let late = || Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()));
-        let told = timeout(self.deadline, query.execute(&mut connection)).await.unwrap_or_else(|_| late());
-        told.map_err(|source| Error::Sql { doing: "write events of ceilings", source })?;
+        let answer = timeout(self.deadline, query(&mut connection)).await.unwrap_or_else(|_| late());
+        let answer = answer.map_err(|source| Error::Sql { doing, source })?;
         self.connection = Some(connection);
-        Ok(())
+        Ok(answer)
     }
 
     /// The process ends; it holds nothing any more.

@@ -16,10 +16,6 @@ pub const LONG_LEASE_MS: u64 = 6 * 3600 * 1000;
 pub const WINDOW_MS: u64 = 60_000;
 /// Between two requests of one replica; at most one a second, whatever the number of tenants.
 pub const EXCHANGE_MS: u64 = 1_000;
-/// A share of the ceiling, in thousandths, that a replica spends without ever asking.
-pub const SHARE: u64 = 50;
-/// Of all replicas together.
-pub const SHARES_MAX: u64 = 200;
 
 /// What is counted against a ceiling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,15 +31,9 @@ pub enum Meter {
 }
 
 impl Meter {
-    pub const ALL: [Meter; 4] = [Meter::Connections, Meter::Queries, Meter::Requests, Meter::Egress];
-
     /// As the control database has it.
     pub fn number(self) -> i16 {
         self as i16
-    }
-
-    pub fn of_number(number: i16) -> Option<Meter> {
-        Meter::ALL.into_iter().find(|meter| meter.number() == number)
     }
 
     pub fn lease_ms(self) -> u64 {
@@ -299,8 +289,7 @@ impl Lease {
 
     /// Nobody knows whether the bucket has heard it: the next request says it again.
     pub fn unanswered(&mut self) {
-        self.asked = false;
-        self.void = false;
+        (self.asked, self.void) = (false, false);
     }
 
     /// Everything goes back.
@@ -338,6 +327,8 @@ pub struct Slots {
     /// All replicas together, as last heard.
     used: u64,
     full: Option<Refusal>,
+    /// What the answer under way grants is not to be used.
+    void: bool,
     asked: bool,
     asked_last: Option<u64>,
     waiting: u64,
@@ -346,10 +337,6 @@ pub struct Slots {
 impl Slots {
     pub fn used(&self) -> u64 {
         self.used
-    }
-
-    pub fn in_use(&self) -> u64 {
-        self.in_use
     }
 
     /// A slot, if there is one. `share` is how many the replica may use beside those that were granted.
@@ -407,14 +394,14 @@ impl Slots {
 
     pub fn answered(&mut self, sent: u64, now: u64, wanted: u64, answer: Answer) {
         self.asked = false;
-        self.granted += answer.granted;
+        self.granted += if std::mem::take(&mut self.void) { 0 } else { answer.granted };
         self.used = answer.used;
         self.valid_until = valid_until(sent, Meter::Connections);
         self.full = refusal(now, wanted, answer);
     }
 
     pub fn unanswered(&mut self) {
-        self.asked = false;
+        (self.asked, self.void) = (false, false);
     }
 
     /// Everything goes back.
@@ -425,6 +412,7 @@ impl Slots {
 
     /// The ceiling is another one; who is in stays in.
     pub fn cut(&mut self, limit: u64) {
+        self.void = self.asked;
         self.granted = self.granted.min(limit);
         self.full = None;
     }

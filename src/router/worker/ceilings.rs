@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Worker;
 use super::state::ServerRecord;
+use super::{Worker, millis};
 use crate::router::protocol::error::Report;
 use crate::router::protocol::front::Stop;
 use crate::router::protocol::growth::Storage;
@@ -14,7 +14,7 @@ use crate::router::protocol::leave::Leave;
 use crate::router::protocol::tally::Tally;
 use crate::router::refusal;
 use crate::router::table::Allowance;
-use crate::tenancy::escrow::{Admission, Full, Lease, Slots};
+use crate::tenancy::escrow::{Admission, Full, Lease, Meter, Slots};
 use crate::tenancy::{Ceiling, Millis, Over};
 
 /// For the first answer of the control database: nobody is refused because nothing was known yet.
@@ -116,6 +116,13 @@ impl Ceilings {
         self.allowance = Arc::clone(allowance);
     }
 
+    /// Leases of what is spent, with the ceiling of each.
+    pub fn spendable(&mut self) -> impl Iterator<Item = (Meter, &mut Numbered<Lease>, u64)> {
+        let (queries_limit, egress_limit) = (self.queries_limit(), self.egress_limit());
+        let queries = self.queries.iter_mut().map(move |lease| (Meter::Queries, lease, queries_limit));
+        queries.chain(self.egress.iter_mut().map(move |lease| (Meter::Egress, lease, egress_limit)))
+    }
+
     pub fn connections(&self) -> u64 {
         self.allowance.limits.connections.into()
     }
@@ -140,7 +147,7 @@ impl Ceilings {
 
 impl Worker {
     pub(super) fn now_ms(&self) -> u64 {
-        u64::try_from(self.now.duration_since(self.origin).as_millis()).unwrap_or(u64::MAX)
+        millis(self.origin, self.now)
     }
 
     /// Of a ceiling of `limit`: what this process may use without asking.
@@ -155,11 +162,10 @@ impl Worker {
         let share = self.share_of(limit);
         let tenant = &mut self.halls.tenants[tenant_key];
         let Some(ceilings) = &mut tenant.ceilings else { return self.let_in(key, &unsent) };
-        if let Some(queries) = &mut ceilings.queries {
-            queries.lease.expect();
-        }
-        if let Some(egress) = &mut ceilings.egress {
-            egress.lease.expect();
+        let mut low = false;
+        for (_, lease, _) in ceilings.spendable() {
+            lease.lease.expect();
+            low |= lease.lease.is_low(now);
         }
         let admission = match ceilings.door.is_empty() {
             true => ceilings.slots.lease.take(now, share),
@@ -167,7 +173,9 @@ impl Worker {
         };
         let (wait, asks) = match (admission, ceilings.allowance.over.connections) {
             (Admission::Admitted, _) => {
-                self.outside.lease_wanted();
+                if low {
+                    self.outside.lease_wanted();
+                }
                 return self.let_in(key, &unsent);
             }
             (Admission::Ask, Over::Queue(time)) => (ASK_PATIENCE.max(Duration::from_millis(time.0)), false),
@@ -364,13 +372,12 @@ impl Worker {
     }
 
     pub(super) fn charge_egress(&mut self, pool: usize, bytes: u64) {
-        let now = self.now_ms();
         let ceilings = self.halls.tenant_of_pool(pool).ceilings.as_mut();
-        if let Some(egress) = ceilings.and_then(|ceilings| ceilings.egress.as_mut()) {
-            egress.lease.owe(bytes, u64::MAX);
-            if egress.lease.is_low(now) {
-                self.outside.lease_wanted();
-            }
+        let Some(egress) = ceilings.and_then(|ceilings| ceilings.egress.as_mut()) else { return };
+        egress.lease.owe(bytes, u64::MAX);
+        let now = millis(self.origin, self.now);
+        if egress.lease.is_low(now) {
+            self.outside.lease_wanted();
         }
     }
 

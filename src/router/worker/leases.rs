@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Worker;
 use super::ceilings::Ceilings;
 use super::outside::Leased;
+use super::{Worker, millis};
 use crate::router::protocol::error::Report;
 use crate::router::refusal;
 use crate::store::{LeaseAsk, News};
 use crate::tenancy::Ceiling;
-use crate::tenancy::escrow::{Answer, Ask, Meter};
+use crate::tenancy::escrow::{Answer, Meter};
 
 /// One event for each ceiling, at most.
 const TELL_EVERY: Duration = Duration::from_secs(60);
@@ -22,18 +22,14 @@ impl Worker {
         let mut asks = Vec::new();
         for (key, tenant) in &mut self.halls.tenants {
             let Some(ceilings) = &mut tenant.ceilings else { continue };
-            let (queries_limit, egress_limit) = (ceilings.queries_limit(), ceilings.egress_limit());
             let slots = ceilings.slots.lease.ask(now, ceilings.connections());
-            let queries =
-                ceilings.queries.as_mut().map(|queries| (queries.number, queries.lease.ask(now, queries_limit)));
-            let egress =
-                ceilings.egress.as_mut().map(|egress| (egress.number, egress.lease.ask(now, egress_limit / 16)));
-            let said: [Option<(Meter, u64, Option<Ask>)>; 3] = [
-                Some((Meter::Connections, ceilings.slots.number, slots)),
-                queries.map(|(number, ask)| (Meter::Queries, number, ask)),
-                egress.map(|(number, ask)| (Meter::Egress, number, ask)),
-            ];
-            for (meter, lease, ask) in said.into_iter().flatten() {
+            let mut said = vec![(Meter::Connections, ceilings.slots.number, slots)];
+            for (meter, lease, limit) in ceilings.spendable() {
+                // Of a month a little is asked for at a time: what a killed router held is lost.
+                let limit = if meter == Meter::Egress { limit / 16 } else { limit };
+                said.push((meter, lease.number, lease.lease.ask(now, limit)));
+            }
+            for (meter, lease, ask) in said {
                 let Some(ask) = ask else { continue };
                 asks.push(LeaseAsk { tenant: tenant.entry.tenant.as_ref().to_owned(), meter, lease, ask });
                 self.halls.leases.insert(lease, key);
@@ -47,10 +43,7 @@ impl Worker {
         for (_, tenant) in &mut self.halls.tenants {
             let Some(ceilings) = &mut tenant.ceilings else { continue };
             let mut said = vec![(Meter::Connections, ceilings.slots.number, ceilings.slots.lease.end())];
-            said.extend(
-                ceilings.queries.as_mut().map(|queries| (Meter::Queries, queries.number, queries.lease.end())),
-            );
-            said.extend(ceilings.egress.as_mut().map(|egress| (Meter::Egress, egress.number, egress.lease.end())));
+            said.extend(ceilings.spendable().map(|(meter, lease, _)| (meter, lease.number, lease.lease.end())));
             let name = &tenant.entry.tenant;
             let ask = |(meter, lease, ask)| LeaseAsk { tenant: name.as_ref().to_owned(), meter, lease, ask };
             asks.extend(said.into_iter().map(ask));
@@ -79,7 +72,7 @@ impl Worker {
 
     fn answered_lease(&mut self, tenant: usize, number: u64, sent: Instant, wanted: u64, answer: Option<Answer>) {
         let now = self.now_ms();
-        let sent = u64::try_from(sent.saturating_duration_since(self.origin).as_millis()).unwrap_or(u64::MAX);
+        let sent = millis(self.origin, sent);
         let Some(ceilings) = self.halls.tenants.get_mut(tenant).and_then(|tenant| tenant.ceilings.as_mut()) else {
             return;
         };
@@ -89,12 +82,11 @@ impl Worker {
                 None => ceilings.slots.lease.unanswered(),
             };
         }
-        for (meter, lease) in [(Meter::Queries, &mut ceilings.queries), (Meter::Egress, &mut ceilings.egress)] {
-            let Some(lease) = lease.as_mut().filter(|lease| lease.number == number) else { continue };
-            match answer {
-                Some(answer) => lease.lease.answered(sent, now, meter, wanted, answer),
-                None => lease.lease.unanswered(),
-            }
+        let spendable = ceilings.spendable().find(|(_, lease, _)| lease.number == number);
+        match (spendable, answer) {
+            (Some((meter, lease, _)), Some(answer)) => lease.lease.answered(sent, now, meter, wanted, answer),
+            (Some((_, lease, _)), None) => lease.lease.unanswered(),
+            (None, _) => {}
         }
     }
 

@@ -48,6 +48,10 @@ fn clock() -> Instant {
     Instant::now()
 }
 
+fn millis(since: Instant, until: Instant) -> u64 {
+    u64::try_from(until.saturating_duration_since(since).as_millis()).unwrap_or(u64::MAX)
+}
+
 pub(super) struct Worker {
     poll: Poll,
     orders: Receiver<Order>,
