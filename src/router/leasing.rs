@@ -1,5 +1,5 @@
-//! Parts of the ceilings from the control database, for all workers in one request: at most one a second, and none while
-//! nobody needs more.
+//! Parts of the ceilings from the control database, for all workers in one statement: one a second while somebody needs
+//! more, and else one in [`LOOK`]. Events and the sizes of databases travel with it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::store::{Escrow, LeaseAsk, News};
+use crate::store::{Escrow, Exchanged, LeaseAsk, News};
 use crate::tenancy::escrow::EXCHANGE_MS;
 
 use super::identify::Rules;
@@ -18,13 +18,11 @@ use super::requests::Requests;
 use super::worker::{Leased, Team};
 
 const EXCHANGE: Duration = Duration::from_millis(EXCHANGE_MS);
-/// Without anything to say the control database is told all the same that this router is alive.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
-/// Workers are asked at least this often: what is idle goes back.
+/// Workers are asked at least this often: what is idle goes back, and the control database hears that this router is alive.
 const LOOK: Duration = Duration::from_secs(5);
 /// A worker that does not answer in time is asked again the next time.
 const ANSWER_MAX: Duration = Duration::from_secs(1);
-/// In one request; the others come with the next.
+/// In one statement; the others have their turn in the next.
 const ASKS_MAX: usize = 5_000;
 /// Events until the next exchange.
 const NEWS_MAX: usize = 1_000;
@@ -79,40 +77,37 @@ impl Leasing {
     /// Until `stop`, when the workers have ended: then everything goes back.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut last: Option<Instant> = None;
-        let (mut sizes_at, mut silent) = (Instant::now(), false);
+        let (mut sizes_at, mut silent, mut reached) = (Instant::now(), false, 0);
         while stop.run_until_cancelled(self.wait(last)).await.is_some() {
-            if sizes_at <= Instant::now() {
-                sizes_at = Instant::now() + SIZES;
-                self.sizes().await;
-            }
             // Before anything is said: what is granted then lasts from here.
             let sent = Instant::now();
-            let asks = self.asks().await;
-            if asks.is_empty() && last.is_some_and(|last| last.elapsed() < SIGN_OF_LIFE) {
-                continue;
-            }
             last = Some(sent);
-            let answered = self.exchange(sent, &asks).await;
-            let news = self.book.take_news();
-            if !news.is_empty()
-                && let Err(error) = self.escrow.tell(&news).await
-            {
-                tracing::debug!(%error, "events of tenants at their ceilings cannot be written");
+            let mut asks = self.asks().await;
+            let later = in_turn(&mut asks, &mut reached);
+            let sizes = sizes_at <= sent;
+            if sizes {
+                sizes_at = sent + SIZES;
             }
-            match (answered, silent) {
-                (Err(error), false) => {
-                    warn!(%error, "no parts of the ceilings can be leased; shares and what is held are spent")
+            let heard = self.escrow.exchange(&asks, &self.book.take_news(), sizes).await;
+            let failed = heard.as_ref().err().map(ToString::to_string);
+            self.heard(sent, &[asks, later].concat(), heard.ok());
+            match (failed, silent) {
+                (Some(error), false) => {
+                    warn!(error, "no parts of the ceilings can be leased; shares and what is held are spent");
                 }
-                (Ok(()), true) => info!("parts of the ceilings are leased again"),
+                (None, true) => info!("parts of the ceilings are leased again"),
                 _ => continue,
             }
             silent = !silent;
         }
         let mut words = std::mem::take(&mut *self.book.words());
         words.extend(self.requests.end());
-        if self.escrow.exchange(&words).await.is_ok() {
-            let _ = self.escrow.leave().await;
+        for part in words.chunks(ASKS_MAX) {
+            if self.escrow.exchange(part, &[], false).await.is_err() {
+                return;
+            }
         }
+        let _ = self.escrow.leave().await;
     }
 
     /// For somebody who wants something, not sooner than a second after the last request.
@@ -132,35 +127,58 @@ impl Leasing {
         all
     }
 
-    async fn exchange(&mut self, sent: Instant, asks: &[LeaseAsk]) -> Result<(), crate::store::Error> {
-        let mut failed = Ok(());
-        // Nearly always one.
-        for part in asks.chunks(ASKS_MAX).chain(asks.is_empty().then_some(&[][..])) {
-            let heard = match &failed {
-                Ok(()) => self.escrow.exchange(part).await,
-                Err(_) => break,
-            };
-            let (share, answers) = match heard {
-                Ok(heard) => (Some(heard.share), heard.answers.into_iter().collect::<HashMap<_, _>>()),
-                Err(error) => {
-                    failed = Err(error);
-                    (None, HashMap::new())
-                }
-            };
-            let answer = |ask: &LeaseAsk| (ask.lease, ask.ask.want, answers.get(&ask.lease).copied());
-            let answers = part.iter().map(answer).collect();
-            let leased = Leased { sent: sent.into_std(), share, notices: self.rules.borrow().notices, answers };
-            self.requests.leased(&leased);
-            self.team.leased(&leased);
+    /// To everybody who has asked; who got no answer asks again.
+    fn heard(&self, sent: Instant, asks: &[LeaseAsk], heard: Option<Exchanged>) {
+        let (share, answers, sizes) = match heard {
+            Some(heard) => (Some(heard.share), heard.answers.into_iter().collect::<HashMap<_, _>>(), heard.sizes),
+            None => (None, HashMap::new(), HashMap::new()),
+        };
+        if !sizes.is_empty() {
+            self.team.stored(&Arc::new(sizes));
         }
-        failed
+        let answer = |ask: &LeaseAsk| (ask.lease, ask.ask.want, answers.get(&ask.lease).copied());
+        let answers = asks.iter().map(answer).collect();
+        let leased = Leased { sent: sent.into_std(), share, notices: self.rules.borrow().notices, answers };
+        self.requests.leased(&leased);
+        self.team.leased(&leased);
     }
+}
 
-    async fn sizes(&mut self) {
-        match self.escrow.sizes().await {
-            Ok(sizes) if !sizes.is_empty() => self.team.stored(&Arc::new(sizes)),
-            Ok(_) => {}
-            Err(error) => tracing::debug!(%error, "sizes of databases cannot be read"),
+/// Leaves [`ASKS_MAX`] of `asks`, those after the lease that was `reached` the last time, and returns the others.
+fn in_turn(asks: &mut Vec<LeaseAsk>, reached: &mut u64) -> Vec<LeaseAsk> {
+    if asks.len() <= ASKS_MAX {
+        return Vec::new();
+    }
+    asks.sort_unstable_by_key(|ask| (ask.lease <= *reached, ask.lease));
+    let later = asks.split_off(ASKS_MAX);
+    *reached = asks.last().map_or(0, |ask| ask.lease);
+    later
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tenancy::escrow::{Ask, Meter};
+
+    #[test]
+    fn of_too_many_each_has_its_turn() {
+        let ask = |lease: usize| LeaseAsk {
+            tenant: "acme".into(),
+            meter: Meter::Queries,
+            lease: lease as u64,
+            ask: Ask { spent: 0, keep: 0, want: 1 },
+        };
+        let all = 2 * ASKS_MAX + 7;
+        let (mut reached, mut times) = (0, vec![0; all + 1]);
+        for _ in 0..5 {
+            let mut asks: Vec<LeaseAsk> = (1..=all).map(ask).collect();
+            let later = in_turn(&mut asks, &mut reached);
+            assert_eq!((asks.len(), asks.len() + later.len()), (ASKS_MAX, all));
+            asks.iter().for_each(|ask| times[usize::try_from(ask.lease).unwrap()] += 1);
         }
+        assert!(
+            times[1..].iter().all(|times| (2..=3).contains(times)),
+            "five rounds serve each twice, or three times"
+        );
     }
 }

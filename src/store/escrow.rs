@@ -32,6 +32,8 @@ pub struct Exchanged {
     pub share: u64,
     /// By lease.
     pub answers: Vec<(u64, Answer)>,
+    /// Of tenants' databases, in bytes, those that were measured since they were last read.
+    pub sizes: HashMap<String, u64>,
 }
 
 /// Something that happened to a tenant at one of its ceilings.
@@ -68,11 +70,15 @@ struct AnswerRow {
     frees_in: Option<u64>,
 }
 
-/// Of no run: its number is that of the router's process.
-const TELL: &str = "INSERT INTO o7s.events (kind, name, reason, message, run, epoch)
-    SELECT 'tenant', tenant, reason, message, $2, 0 FROM jsonb_to_recordset($1) AS news (tenant text, reason text, message text)";
-const SIZES: &str =
-    "SELECT tenant, bytes, measured_at FROM o7s.storage WHERE measured_at > coalesce($1, '-infinity')";
+/// One statement for all that a router has to say. An event is of no run: its number is that of the router's process.
+const EXCHANGE: &str = "WITH told AS (INSERT INTO o7s.events (kind, name, reason, message, run, epoch)
+        SELECT 'tenant', tenant, reason, message, $1, 0
+        FROM jsonb_to_recordset($4) AS news (tenant text, reason text, message text))
+    SELECT o7s.exchange($1, $2, $3), latest,
+        (SELECT json_object_agg(tenant, bytes) FROM o7s.storage WHERE measured_at > coalesce($6, '-infinity') AND $5)
+    FROM (SELECT max(measured_at) AS latest FROM o7s.storage WHERE $5) AS storage";
+
+type Row = (Option<Json<Answered>>, Option<DateTime<Utc>>, Option<Json<HashMap<String, u64>>>);
 
 /// The connection over which one process asks. While it stands the process is known to be alive.
 pub struct Escrow {
@@ -98,8 +104,9 @@ impl Escrow {
         Ok(Escrow { options, connection: None, deadline, boot, number: 0, measured: None })
     }
 
-    /// Says all of `asks`. After an error nobody knows whether they were heard; the next call is understood either way.
-    pub async fn exchange(&mut self, asks: &[LeaseAsk]) -> Result<Exchanged, Error> {
+    /// Says all of `asks` and of `news`, and reads `sizes` where they are wanted. After an error nobody knows whether it was
+    /// heard; the next call is understood either way.
+    pub async fn exchange(&mut self, asks: &[LeaseAsk], news: &[News], sizes: bool) -> Result<Exchanged, Error> {
         let row = |ask: &LeaseAsk| {
             let Ask { spent, keep, want } = ask.ask;
             serde_json::to_value(AskRow {
@@ -114,29 +121,19 @@ impl Escrow {
         let unreadable = |source| Error::Unreadable { what: "the answer to leases", source };
         let asks = asks.iter().map(row).collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
         self.number += 1;
-        let query = sqlx::query_scalar::<_, Option<Json<Answered>>>("SELECT o7s.exchange($1, $2, $3)");
-        let query = query.bind(self.boot).bind(self.number).bind(Json(asks));
+        let query = sqlx::query_as::<_, Row>(EXCHANGE).bind(self.boot).bind(self.number).bind(Json(asks));
+        let query = query.bind(Json(news)).bind(sizes).bind(self.measured);
         let doing = "lease parts of the ceilings";
-        let answer = self.within(doing, async |connection| query.fetch_one(connection).await).await?;
-        let Some(Json(Answered { share, answers })) = answer else { return Ok(Exchanged::default()) };
+        let (answer, latest, sizes) =
+            self.within(doing, async |connection| query.fetch_one(connection).await).await?;
+        self.measured = latest.or(self.measured);
+        let sizes = sizes.map(|Json(sizes)| sizes).unwrap_or_default();
+        let Some(Json(Answered { share, answers })) = answer else {
+            return Ok(Exchanged { sizes, ..Exchanged::default() });
+        };
         let answer =
             |row: AnswerRow| (row.lease, Answer { granted: row.granted, used: row.used, frees_in: row.frees_in });
-        Ok(Exchanged { share, answers: answers.into_iter().map(answer).collect() })
-    }
-
-    /// Sizes of tenants' databases in bytes, those that were measured since the last time.
-    pub async fn sizes(&mut self) -> Result<HashMap<String, u64>, Error> {
-        let query = sqlx::query_as::<_, (String, i64, DateTime<Utc>)>(SIZES).bind(self.measured);
-        let doing = "read the sizes of databases";
-        let rows = self.within(doing, async |connection| query.fetch_all(connection).await).await?;
-        self.measured = rows.iter().map(|(_, _, at)| *at).max().or(self.measured);
-        Ok(rows.into_iter().map(|(tenant, bytes, _)| (tenant, bytes.unsigned_abs())).collect())
-    }
-
-    /// Writes events of tenants at their ceilings.
-    pub async fn tell(&mut self, news: &[News]) -> Result<(), Error> {
-        let query = sqlx::query(TELL).bind(Json(news)).bind(self.boot);
-        self.within("write events of ceilings", async |connection| query.execute(connection).await).await.map(drop)
+        Ok(Exchanged { share, answers: answers.into_iter().map(answer).collect(), sizes })
     }
 
     /// Connects where nothing is connected; a connection that has failed is not used again.

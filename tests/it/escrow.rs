@@ -130,15 +130,15 @@ async fn slots_of_a_killed_router_come_back_and_those_of_one_that_is_cut_off_do_
     let mut other = Escrow::new(&url, PATIENCE, Uuid::new_v4()).expect("a good URL");
     let alive = Uuid::new_v4();
     let mut first = Escrow::new(&url, PATIENCE, alive).expect("a good URL");
-    assert_eq!(first.exchange(&[slots(1, 0, 150)]).await.expect("answered").answers[0].1.granted, 150);
+    assert_eq!(first.exchange(&[slots(1, 0, 150)], &[], false).await.expect("answered").answers[0].1.granted, 150);
     let silent =
         format!("UPDATE o7s.escrow_replicas SET seen_at = now() - interval '2 minutes' WHERE boot = '{alive}'");
     world.sql(&silent).await;
     // Two shares of ten stay with those who have them.
-    assert_eq!(other.exchange(&[slots(1, 0, 100)]).await.expect("answered").answers[0].1.granted, 30);
+    assert_eq!(other.exchange(&[slots(1, 0, 100)], &[], false).await.expect("answered").answers[0].1.granted, 30);
     drop(first);
     let freed = async || {
-        let answer = other.exchange(&[slots(1, 30, 100)]).await.expect("answered").answers[0].1;
+        let answer = other.exchange(&[slots(1, 30, 100)], &[], false).await.expect("answered").answers[0].1;
         if answer.granted == 100 { Some(()) } else { None }
     };
     let mut freed = freed;
@@ -161,7 +161,7 @@ async fn tenants_without_a_route_get_nothing_and_unlimited_ones_all() {
     lease.publish_routes(&[free], &[], &[]).await.expect("published");
     let mut escrow = Escrow::new(&server().await.url(&world.database), PATIENCE, Uuid::new_v4()).expect("a good URL");
     let of = |tenant: &str, lease: u64| LeaseAsk { tenant: tenant.into(), ..ask(lease, 0, 0, 1_000_000) };
-    let exchanged = escrow.exchange(&[of("beta", 1), of("nobody", 2)]).await.expect("answered");
+    let exchanged = escrow.exchange(&[of("beta", 1), of("nobody", 2)], &[], false).await.expect("answered");
     let granted: Vec<(u64, u64)> = exchanged.answers.iter().map(|(lease, answer)| (*lease, answer.granted)).collect();
     assert_eq!(granted, [(1, 1_000_000), (2, 0)]);
     escrow.leave().await.expect("left");
