@@ -39,8 +39,8 @@ it: postgres ## integration tests only
 
 bench-router: postgres ## the router beside PgBouncer and a bare byte copy; ROUNDS=1 for a quick look
 	@scripts/ensure-pgbouncer.sh
-	@cargo build --locked --release --bin o7s --example byte_copy
-	@benches/router.py target/release/o7s target/release/examples/byte_copy
+	@cargo build --locked --release --bin o7s --example byte_copy --example active_tenants
+	@benches/router.py target/release/o7s target/release/examples/byte_copy target/release/examples/active_tenants
 
 test-drivers: postgres build ## psql and drivers from the registries, through `o7s router`
 	@scripts/test-drivers.sh

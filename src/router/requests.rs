@@ -111,7 +111,7 @@ impl Requests {
         let mut state = self.state();
         let mut asks = Vec::new();
         for (tenant, (lease, part, limit)) in &mut state.tenants {
-            let ask = part.ask(now, *limit);
+            let ask = part.ask(now, Meter::Requests, *limit);
             asks.extend(ask.map(|ask| (Arc::clone(tenant), *lease, ask)));
         }
         state.asked.extend(asks.iter().map(|(tenant, lease, _)| (*lease, Arc::clone(tenant))));

@@ -12,6 +12,8 @@
 pub const RATE_LEASE_MS: u64 = 10_000;
 /// Of slots and of bytes of a month: long, because sessions and months outlast a control database that is away.
 pub const LONG_LEASE_MS: u64 = 6 * 3600 * 1000;
+/// Slots that nobody used for so long go back, those that a larger ceiling can spare.
+const SPARE_MS: u64 = 60_000;
 /// The window of a rate.
 pub const WINDOW_MS: u64 = 60_000;
 /// Between two requests of one replica; at most one a second, whatever the number of tenants.
@@ -235,8 +237,8 @@ impl Lease {
 
     /// What to say at `now`, if anything. A quarter of the ceiling is asked for at least, so that a burst waits for nobody; a
     /// tenth, and no more is kept, while another replica gets less than it wants. A token that goes back is not spent any
-    /// more from here on.
-    pub fn ask(&mut self, now: u64, limit: u64) -> Option<Ask> {
+    /// more from here on. Of a month a sixteenth of `limit` is kept, so that who comes back after a while waits for nobody.
+    pub fn ask(&mut self, now: u64, meter: Meter, limit: u64) -> Option<Ask> {
         let since = self.asked_last.map_or(EXCHANGE_MS, |at| now.saturating_sub(at)).max(1);
         let fresh = self.spent - self.spent_last;
         if now >= self.valid_until {
@@ -244,7 +246,9 @@ impl Lease {
         }
         let idle = fresh == 0 && self.waiting == 0 && self.left >= 0;
         let due = since >= RATE_LEASE_MS / 2;
-        if !self.asked && (idle && self.left == 0 && self.reported == self.spent) {
+        let rest = if meter == Meter::Egress { i64::try_from(limit / 16).unwrap_or(i64::MAX) } else { 0 };
+        let late = self.left > 0 && now + meter.lease_ms() / 2 > self.valid_until;
+        if !self.asked && !late && (idle && self.left <= rest && self.reported == self.spent) {
             return None;
         }
         let enough = self.waiting == 0 && self.left >= self.in_a_tick().max(1);
@@ -256,7 +260,7 @@ impl Lease {
         let back = idle && due;
         let part = if now < self.rivals_until { limit / 10 } else { limit / 4 };
         if back {
-            self.left = 0;
+            self.left = self.left.min(rest);
         } else if now < self.rivals_until {
             self.left = self.left.min(i64::try_from(part).unwrap_or(i64::MAX).max(self.in_a_tick()));
         }
@@ -324,6 +328,8 @@ pub struct Slots {
     granted: u64,
     valid_until: u64,
     in_use: u64,
+    /// When one was last taken or given.
+    busy: Option<u64>,
     /// All replicas together, as last heard.
     used: u64,
     full: Option<Refusal>,
@@ -344,6 +350,7 @@ impl Slots {
         let granted = if now < self.valid_until { self.granted } else { 0 };
         if self.in_use < granted + share {
             self.in_use += 1;
+            self.busy = Some(now);
             return Admission::Admitted;
         }
         self.waiting += 1;
@@ -355,8 +362,9 @@ impl Slots {
         self.in_use += 1;
     }
 
-    pub fn give(&mut self) {
+    pub fn give(&mut self, now: u64) {
         self.in_use = self.in_use.saturating_sub(1);
+        self.busy = Some(now);
     }
 
     /// How the bucket was when it refused, a few seconds ago at most.
@@ -368,10 +376,17 @@ impl Slots {
         !self.asked && self.waiting > 0
     }
 
-    /// A few more than are in use, as long as there are plenty for everybody.
-    fn useful(&self, limit: u64) -> u64 {
-        let spare = if self.used <= limit / 2 { (limit / 8).clamp(1, 64) } else { 0 };
-        self.in_use + if self.in_use + self.waiting > 0 { spare } else { 0 }
+    /// A few more than are in use, as long as there are plenty for everybody. Of a small ceiling none is kept for nobody:
+    /// another replica would be refused it.
+    fn useful(&self, now: u64, limit: u64) -> u64 {
+        let lately = self.busy.is_some_and(|at| now.saturating_sub(at) < SPARE_MS);
+        let least = match self.in_use + self.waiting {
+            0 if lately => 0,
+            0 => return 0,
+            _ => 1,
+        };
+        let spare = if self.used <= limit / 2 { (limit / 8).clamp(least, 64) } else { 0 };
+        self.in_use + spare
     }
 
     /// What to say at `now`, if anything. A slot that goes back is not taken any more from here on.
@@ -379,7 +394,7 @@ impl Slots {
         if now >= self.valid_until {
             self.granted = 0;
         }
-        let useful = self.useful(limit) + self.waiting;
+        let useful = self.useful(now, limit) + self.waiting;
         let since = self.asked_last.map_or(u64::MAX, |at| now.saturating_sub(at));
         let too_many = self.granted > useful && since >= RATE_LEASE_MS / 2;
         let too_few = self.is_low() || (self.granted < self.in_use && since >= RATE_LEASE_MS / 2);

@@ -121,7 +121,10 @@ impl World {
                 }
             }
             Event::Owe { who, queries } => match meter {
-                Meter::Connections if self.replicas[who].slots.in_use > 0 => self.replicas[who].slots.give(),
+                Meter::Connections if self.replicas[who].slots.in_use > 0 => {
+                    let at = now + self.replicas[who].clock;
+                    self.replicas[who].slots.give(at);
+                }
                 Meter::Connections => {}
                 _ => self.replicas[who].lease.owe(u64::from(queries), 1000),
             },
@@ -136,7 +139,7 @@ impl World {
                 }
                 let ask = match meter {
                     Meter::Connections => replica.slots.ask(at, limit),
-                    _ => replica.lease.ask(at, limit),
+                    _ => replica.lease.ask(at, meter, limit),
                 };
                 if let Some(ask) = ask {
                     replica.number += 1;
@@ -285,7 +288,7 @@ fn a_replica_alone_uses_its_share_without_asking() {
 fn a_refusal_says_when_something_frees_and_ends_then() {
     let mut lease = Lease::default();
     assert_eq!(lease.spend(0, 0), Admission::Ask);
-    let ask = lease.ask(0, 1).unwrap();
+    let ask = lease.ask(0, Meter::Queries, 1).unwrap();
     lease.answered(0, 10, Meter::Queries, ask.want, Answer { granted: 0, used: 60, frees_in: Some(9_000) });
     assert_eq!(lease.spend(1_010, 0), Admission::Over(Full { used: 60, frees_in: Some(8_000) }));
     assert_eq!(lease.spend(9_010, 0), Admission::Ask);
@@ -295,13 +298,13 @@ fn a_refusal_says_when_something_frees_and_ends_then() {
 fn what_is_owed_is_paid_first() {
     let mut lease = Lease::default();
     lease.owe(5, 100);
-    let ask = lease.ask(0, 1).unwrap();
+    let ask = lease.ask(0, Meter::Queries, 1).unwrap();
     assert_eq!((ask.spent, ask.keep), (0, 0));
     assert!(ask.want >= 5);
     lease.answered(0, 1, Meter::Queries, ask.want, Answer { granted: 3, used: 5, frees_in: Some(60_000) });
     assert_eq!(lease.debt(), 2);
     assert!(!lease.open(2));
-    let ask = lease.ask(1_000, 1).unwrap();
+    let ask = lease.ask(1_000, Meter::Queries, 1).unwrap();
     assert_eq!((ask.spent, ask.keep), (3, 0));
     lease.owe(500, 100);
     assert_eq!(lease.debt(), 100);
@@ -310,14 +313,46 @@ fn what_is_owed_is_paid_first() {
 #[test]
 fn nobody_asks_for_tenants_that_do_nothing() {
     let mut lease = Lease::default();
-    assert_eq!(lease.ask(0, 1), None);
+    assert_eq!(lease.ask(0, Meter::Queries, 1), None);
     lease.expect();
-    let ask = lease.ask(1, 10).unwrap();
+    let ask = lease.ask(1, Meter::Queries, 10).unwrap();
     lease.answered(1, 2, Meter::Queries, ask.want, Answer { granted: 10, used: 0, frees_in: None });
-    assert_eq!(lease.ask(1_000, 10), None);
+    assert_eq!(lease.ask(1_000, Meter::Queries, 10), None);
     // Given back, once.
-    let ask = lease.ask(6_000, 10).unwrap();
+    let ask = lease.ask(6_000, Meter::Queries, 10).unwrap();
     assert_eq!((ask.keep, ask.want), (0, 0));
     lease.answered(6_000, 6_001, Meter::Queries, 0, Answer::default());
-    assert_eq!(lease.ask(60_000, 10), None);
+    assert_eq!(lease.ask(60_000, Meter::Queries, 10), None);
+}
+
+#[test]
+fn of_a_month_a_little_is_kept_for_who_comes_back_and_renewed_in_time() {
+    let mut lease = Lease::default();
+    lease.expect();
+    let ask = lease.ask(0, Meter::Egress, 1600).unwrap();
+    lease.answered(0, 1, Meter::Egress, ask.want, Answer { granted: ask.want, used: 0, frees_in: None });
+    let ask = lease.ask(6_000, Meter::Egress, 1600).unwrap();
+    assert_eq!((ask.keep, ask.want), (100, 0));
+    lease.answered(6_000, 6_001, Meter::Egress, 0, Answer::default());
+    assert_eq!(lease.ask(3_600_000, Meter::Egress, 1600), None);
+    assert!(lease.open(3_600_000));
+    let ask = lease.ask(LONG_LEASE_MS / 2 + 7_000, Meter::Egress, 1600).unwrap();
+    assert_eq!((ask.keep, ask.want), (100, 0));
+}
+
+#[test]
+fn slots_of_a_large_ceiling_are_kept_for_a_minute_and_those_of_a_small_one_are_not() {
+    for (limit, spare) in [(5, 0), (80, 10)] {
+        let mut slots = Slots::default();
+        assert_eq!(slots.take(0, 0), Admission::Ask);
+        let ask = slots.ask(0, limit).unwrap();
+        slots.answered(0, 1, ask.want, Answer { granted: ask.want, used: 0, frees_in: None });
+        assert_eq!(slots.take(2, 0), Admission::Admitted);
+        slots.give(10);
+        let kept = slots.ask(7_000, limit).map(|ask| ask.keep);
+        assert_eq!(kept, Some(spare), "of {limit}");
+        slots.answered(7_000, 7_001, 0, Answer::default());
+        let back = slots.ask(70_000, limit);
+        assert_eq!(back.map(|ask| ask.keep), (spare > 0).then_some(0), "of {limit}");
+    }
 }

@@ -11,7 +11,7 @@ use crate::drivers::replicas::{MASTER_KEY, reconciled};
 use crate::drivers::tokio_postgres_driver::Session;
 use crate::router_process::RouterProcess;
 use crate::store::World;
-use crate::support::{eventually, execute, open_folder, server};
+use crate::support::{binaries, eventually, execute, open_folder, server};
 
 async fn number(world: &World, sql: &str) -> u64 {
     let mut connection = server().await.connect(&world.database).await;
@@ -101,6 +101,83 @@ async fn what_two_routers_count_is_what_their_clients_asked() {
     let (told, rows) = (sum(|usage| usage.reads), sum(|usage| usage.rows));
     assert_eq!((told, rows, sum(|usage| usage.errors_statement)), (before + 70, 3 * (before + 70), 1));
     assert!(sum(|usage| usage.connection_ms) > 0 && sum(|usage| usage.bytes_out) > 0);
+    let drop = format!("DROP OWNED BY {tenant}; DROP ROLE {tenant}");
+    execute(&mut shared.connect("postgres").await, &drop).await;
+}
+
+/// Bytes of one answer to [`SCRIPT`]: RowDescription, DataRow, CommandComplete, ReadyForQuery.
+const ANSWER: u64 = (5 + 2 + 7 + 18) + (5 + 2 + 4 + 1000) + (5 + 9) + (5 + 1);
+const SCRIPT: &str = "SELECT repeat('x', 1000);\n";
+
+/// `pgbench` with as many clients and queries of [`SCRIPT`] each.
+fn pgbench(
+    folder: &Path,
+    port: u16,
+    tenant: &str,
+    password: &Secret,
+    [clients, each]: [u32; 2],
+) -> tokio::process::Child {
+    let script = folder.join("script.sql");
+    std::fs::write(&script, SCRIPT).expect("written");
+    let mut command = tokio::process::Command::new(binaries().dir().join("pgbench"));
+    command.args(["-n", "-M", "simple", "-h", "127.0.0.1", "-p", &port.to_string(), "-U", tenant]);
+    command.args(["-c", &clients.to_string(), "-j", "1", "-t", &each.to_string(), "-f"]).arg(script).arg(tenant);
+    let quiet = std::process::Stdio::null;
+    command.env("PGPASSWORD", password.expose()).stdout(quiet()).stderr(quiet()).kill_on_drop(true);
+    command.spawn().expect("pgbench, which comes with the server")
+}
+
+/// What the server itself counted of [`SCRIPT`]: calls.
+async fn calls(tenant: &str) -> u64 {
+    let sql =
+        "SELECT coalesce(sum(calls), 0)::bigint FROM pg_stat_statements AS s JOIN pg_roles AS r ON r.oid = s.userid
+        WHERE r.rolname = $1 AND query ~ 'repeat'";
+    let mut connection = server().await.connect("postgres").await;
+    let calls: i64 = sqlx::query_scalar(sql).bind(tenant).fetch_one(&mut connection).await.expect("read");
+    calls.unsigned_abs()
+}
+
+#[tokio::test]
+async fn two_routers_count_what_pgbench_sent_and_the_server_counted() {
+    let (folder, shared) = (open_folder(), server().await);
+    execute(&mut shared.connect("postgres").await, "CREATE EXTENSION IF NOT EXISTS pg_stat_statements").await;
+    let (tenant, password, world) = reconciled().await;
+    world.sql("UPDATE o7s.routes SET limits = limits - 'queriesPerMinute'").await;
+    let url = shared.url(&world.database);
+    let (one, other) = (start(folder.path(), &url, &[]).await, start(folder.path(), &url, &[]).await);
+    let bench = |port: u16, size: [u32; 2]| pgbench(folder.path(), port, &tenant, &password, size);
+    let (mut at_one, mut at_other) = (bench(one.port, [8, 250]), bench(other.port, [5, 300]));
+    assert!(at_one.wait().await.expect("ended").success() && at_other.wait().await.expect("ended").success());
+
+    // Nothing is lost, of queries, rows or bytes, though one of the two ends.
+    assert_eq!(one.stop().await, Some(0));
+    eventually("all is flushed", async || (reads(&world).await >= 3_500).then_some(())).await;
+    assert_eq!((reads(&world).await, calls(&tenant).await), (3_500, 3_500));
+    let sum =
+        async |counter: &str| number(&world, &format!("SELECT sum({counter})::bigint FROM o7s.meter_minutes")).await;
+    assert_eq!((sum("queries").await, sum("rows").await, sum("transactions").await), (3_500, 3_500, 3_500));
+    // `pgbench` opens one session of its own beside its clients'; each is greeted with the server's parameters.
+    let sessions = sum("sessions").await;
+    let greetings = sum("bytes_out").await - 3_500 * ANSWER;
+    assert_eq!((sessions, greetings % sessions), (15, 0));
+    assert!((300..700).contains(&(greetings / sessions)), "{greetings}");
+    // With a head of five bytes, and a zero.
+    let asked = SCRIPT.trim_end().len() as u64 + 6;
+    assert_eq!(sum("bytes_in").await, 3_500 * asked + 15 * 5, "and Terminate, of each session");
+
+    // Killed while it works, right after a flush: what was flushed stays, what the server did not do is not in it.
+    let at_other = bench(other.port, [4, 1_000_000]);
+    eventually("something of it is flushed", async || (reads(&world).await > 3_500).then_some(())).await;
+    let flushed = reads(&world).await;
+    other.kill().await;
+    drop(at_other);
+    let other = start(folder.path(), &url, &[]).await;
+    let mut last = bench(other.port, [2, 100]);
+    assert!(last.wait().await.expect("ended").success());
+    assert_eq!(other.stop().await, Some(0));
+    let (metered, counted) = (reads(&world).await, calls(&tenant).await);
+    assert!((flushed + 200..=counted).contains(&metered), "{metered} of {counted}, {flushed} before the kill");
+    assert_eq!(number(&world, "SELECT count(*) FROM o7s.meter_gaps").await, 1, "and what is lost has a time");
     let drop = format!("DROP OWNED BY {tenant}; DROP ROLE {tenant}");
     execute(&mut shared.connect("postgres").await, &drop).await;
 }

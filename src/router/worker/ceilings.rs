@@ -214,6 +214,7 @@ impl Worker {
 
     /// A session has ended, or has gone to another worker.
     pub(super) fn session_ends(&mut self, key: usize) {
+        let now = self.now_ms();
         let client = &mut self.halls.clients[key];
         let (pool, admitted, held_up) = (client.pool, client.admitted, client.held_up);
         (client.admitted, client.held_up) = (false, false);
@@ -224,7 +225,7 @@ impl Worker {
             ceilings.gate.retain(|at| at.client != key);
         }
         if admitted {
-            ceilings.slots.lease.give();
+            ceilings.slots.lease.give(now);
             if !ceilings.door.is_empty() {
                 self.doors.push(tenant_key);
             }

@@ -27,7 +27,7 @@ impl Worker {
             for (meter, lease, limit) in ceilings.spendable() {
                 // Of a month a little is asked for at a time: what a killed router held is lost.
                 let limit = if meter == Meter::Egress { limit / 16 } else { limit };
-                said.push((meter, lease.number, lease.lease.ask(now, limit)));
+                said.push((meter, lease.number, lease.lease.ask(now, meter, limit)));
             }
             for (meter, lease, ask) in said {
                 let Some(ask) = ask else { continue };
