@@ -17,6 +17,7 @@ use ogelnates::tenancy::{Credential, FleetName, Keyring, Secret, TenantId, Verif
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 use tokio_postgres::{Client, Config, NoTls};
+use tokio_util::task::TaskTracker;
 
 type Failed = Box<dyn Error + Send + Sync>;
 
@@ -59,9 +60,10 @@ fn owner(tenant: &str) -> Result<Credential, Failed> {
     Ok(Credential::Tenant { tenant: TenantId::parse(tenant)?, role: None, generation: 1 })
 }
 
-async fn connect(config: &Config) -> Result<Client, Failed> {
+/// What the client needs in the background is one of `tasks`.
+async fn connect(config: &Config, tasks: &TaskTracker) -> Result<Client, Failed> {
     let (client, connection) = config.connect(NoTls).await?;
-    std::mem::drop(tokio::task::spawn(connection));
+    tasks.spawn(connection);
     Ok(client)
 }
 
@@ -69,8 +71,8 @@ async fn setup(keys: &Keyring, control: &str, instance: &str, tenants: u64) -> R
     Store::connect(&Secret::new(control), Duration::from_secs(30)).await?.migrate().await?;
     let (control, instance): (Config, Config) = (control.parse()?, instance.parse()?);
     let (host, port) = ("127.0.0.1", instance.get_ports().first().copied().unwrap_or(5432));
-    let fleet = FleetName::parse("bench")?;
-    connect(&control).await?.batch_execute(&format!(
+    let (fleet, tasks) = (FleetName::parse("bench")?, TaskTracker::new());
+    connect(&control, &tasks).await?.batch_execute(&format!(
         "INSERT INTO o7s.fleet (uid, name, project_id, environment_id) VALUES ('{}', 'bench', 'none', 'none');
         INSERT INTO o7s.routes (tenant, instance, database, private_host, private_port, public_host, public_port, state, tier,
                 generation, roles, limits, over_limit, version)
@@ -84,15 +86,16 @@ async fn setup(keys: &Keyring, control: &str, instance: &str, tenants: u64) -> R
         let verifier = Verifier::of(keys, &owner(&tenant)?);
         writeln!(roles, "CREATE ROLE {tenant} LOGIN PASSWORD '{verifier}' IN ROLE pg_read_all_data;")?;
     }
-    connect(&instance).await?.batch_execute(&roles).await?;
+    connect(&instance, &tasks).await?.batch_execute(&roles).await?;
     Ok(())
 }
 
 async fn load(keys: &Keyring, config: Config, tenants: u64, rate: u64, seconds: u64) -> Result<(), Failed> {
+    let tasks = TaskTracker::new();
     let login = async |number: u64| {
         let (tenant, mut config) = (name(number), config.clone());
         config.user(&tenant).dbname(&tenant).password(keys.password(&owner(&tenant)?).expose());
-        connect(&config).await
+        connect(&config, &tasks).await
     };
     let begun = Instant::now();
     let clients = stream::iter(0..tenants).map(login).buffered(LOGINS).collect::<Vec<_>>().await;

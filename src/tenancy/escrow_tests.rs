@@ -121,10 +121,7 @@ impl World {
                 }
             }
             Event::Owe { who, queries } => match meter {
-                Meter::Connections if self.replicas[who].slots.in_use > 0 => {
-                    let at = now + self.replicas[who].clock;
-                    self.replicas[who].slots.give(at);
-                }
+                Meter::Connections if self.replicas[who].slots.in_use > 0 => self.leave(who),
                 Meter::Connections => {}
                 _ => self.replicas[who].lease.owe(u64::from(queries), 1000),
             },
@@ -178,6 +175,11 @@ impl World {
                 self.replicas[who] = new;
             }
         }
+    }
+
+    fn leave(&mut self, who: usize) {
+        let replica = &mut self.replicas[who];
+        replica.slots.give(self.now + replica.clock);
     }
 
     fn in_use(&self) -> u64 {

@@ -144,7 +144,9 @@ async fn two_routers_count_what_pgbench_sent_and_the_server_counted() {
     let (tenant, password, world) = reconciled().await;
     world.sql("UPDATE o7s.routes SET limits = limits - 'queriesPerMinute'").await;
     let url = shared.url(&world.database);
-    let (one, other) = (start(folder.path(), &url, &[]).await, start(folder.path(), &url, &[]).await);
+    let cache = folder.path().join("routes").display().to_string();
+    let cached = ["--cache", cache.as_str()];
+    let (one, other) = (start(folder.path(), &url, &[]).await, start(folder.path(), &url, &cached).await);
     let bench = |port: u16, size: [u32; 2]| pgbench(folder.path(), port, &tenant, &password, size);
     let (mut at_one, mut at_other) = (bench(one.port, [8, 250]), bench(other.port, [5, 300]));
     assert!(at_one.wait().await.expect("ended").success() && at_other.wait().await.expect("ended").success());
@@ -171,7 +173,7 @@ async fn two_routers_count_what_pgbench_sent_and_the_server_counted() {
     let flushed = reads(&world).await;
     other.kill().await;
     drop(at_other);
-    let other = start(folder.path(), &url, &[]).await;
+    let other = start(folder.path(), &url, &cached).await;
     let mut last = bench(other.port, [2, 100]);
     assert!(last.wait().await.expect("ended").success());
     assert_eq!(other.stop().await, Some(0));

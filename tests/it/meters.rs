@@ -143,7 +143,8 @@ async fn minutes_become_hours_and_days_that_say_the_same_and_are_dropped_in_time
     expected(10).await;
     while meters.upkeep().await.expect("done") {}
     expected(10).await;
-    assert!(sum(&world, "meter_hours").await >= 7, "hours that have ended are set");
+    // Two minutes after their end: of the ten lines four are too young in the first two minutes of an hour.
+    assert!(sum(&world, "meter_hours").await >= 6, "hours that have ended are set");
     assert!(sum(&world, "meter_days").await >= 1, "and days");
     // Late counts make an hour and its day dirty again; setting them twice adds nothing.
     flush(&mut meters, &[line(ago(25), "acme", "shared-1", 1), line(ago(3), "acme", "shared-2", 1)]).await;
