@@ -8,7 +8,7 @@ use super::outside::{CancelRequest, ServerId};
 use super::socket::{Got, Socket};
 use super::state::{ClientRecord, Duty, Slot, Stage};
 use super::team::{CLIENT_BITS, NUMBER_MAX};
-use super::{READS_MAX, Worker};
+use super::{BUFFER, READS_MAX, Worker};
 use crate::manifest::Pooling;
 use crate::router::handover::Client;
 use crate::router::protocol::error::{Report, SqlState};
@@ -130,6 +130,7 @@ impl Worker {
     }
 
     pub(super) fn client_readable(&mut self, key: usize) {
+        let mut full = false;
         for _ in 0..READS_MAX {
             let Some(client) = self.halls.clients.get_mut(key) else { return };
             match client.stage {
@@ -148,6 +149,7 @@ impl Worker {
             let client = &mut self.halls.clients[key];
             match client.socket.read(&mut buffer) {
                 Ok(Got::Bytes(n)) => {
+                    full = n == BUFFER;
                     self.halls.tenant_of_pool(self.halls_pool(key)).counts.bytes_in += n as u64;
                     let client = &mut self.halls.clients[key];
                     if client.input.is_empty() {
@@ -168,9 +170,12 @@ impl Worker {
                 Err(_) => self.client_gone(key),
             }
             self.buffer = buffer;
+            if full {
+                break;
+            }
         }
         if self.halls.clients.get(key).is_some_and(|client| client.socket.readable && client.stage == Stage::Open) {
-            self.again.push(Slot::Client(key));
+            self.turns.add(Slot::Client(key));
         }
     }
 
@@ -183,7 +188,7 @@ impl Worker {
         let client = &self.halls.clients[key];
         let server_takes = client.server.is_none_or(|server| !self.halls.servers[server].socket.blocked());
         let idle = client.waiting.is_none() && !client.preparing && !client.held_up && client.ended.is_none();
-        idle && server_takes && !client.socket.blocked() && client.input.len() < super::BUFFER
+        idle && server_takes && !client.socket.blocked() && client.input.len() < BUFFER
     }
 
     /// Goes on with what was received and could not be used before.
@@ -204,7 +209,7 @@ impl Worker {
             return self.client_ended(key);
         }
         if self.halls.clients.get(key).is_some_and(|client| client.socket.readable && client.stage == Stage::Open) {
-            self.again.push(Slot::Client(key));
+            self.turns.add(Slot::Client(key));
         }
     }
 
@@ -408,9 +413,9 @@ impl Worker {
         }
         // Whoever waited for room goes on.
         if let Some(server) = client.server {
-            self.server_readable(server);
+            self.readable(Slot::Server(server));
         }
-        self.client_readable(key);
+        self.readable(Slot::Client(key));
     }
 
     /// Tells it why, and lets it go. FATAL, whatever the report says.

@@ -1,7 +1,7 @@
 //! One thread, one epoll loop, and all clients, server connections and pools of its instances. Nothing in here waits, and
 //! nothing is shared: other threads send [`Order`]s.
 //!
-//! Read: outside (what it asks of the async side), socket, state (its records), clients, servers, pools, pins, ceilings,
+//! Read: outside (what it asks of the async side), socket, turns, state (its records), clients, servers, pools, pins, ceilings,
 //! leases, routes, report, meter.
 
 mod ceilings;
@@ -17,6 +17,7 @@ mod servers;
 mod socket;
 mod state;
 mod team;
+mod turns;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -33,9 +34,10 @@ pub use outside::{CancelRequest, Leased, OpenRequest, Order, Outside, PoolId, Se
 pub use report::{Counts, Report, TenantReport};
 use state::{Halls, Slot};
 pub use team::{Team, Timing, WORKERS_MAX, replica_of};
+use turns::Turns;
 
 const WAKER: Token = Token(usize::MAX);
-/// Read from one socket before the others have their turn.
+/// A socket's turn ends with so many reads (of an encrypted one each is at most 16 KiB), or where it has filled the buffer.
 const READS_MAX: usize = 4;
 /// Of the one buffer all sockets are read into.
 const BUFFER: usize = 64 * 1024;
@@ -66,7 +68,7 @@ pub(super) struct Worker {
     to_server: Out,
     to_client: Out,
     /// Sockets that had more to read than their turn allows.
-    again: Vec<Slot>,
+    turns: Turns,
     /// Slots that end with this round.
     doomed: Vec<Slot>,
     /// Pools that may have nobody left.
@@ -92,7 +94,7 @@ impl Worker {
         let mut events = Events::with_capacity(1024);
         loop {
             let patience = match self.next_tick {
-                _ if !self.again.is_empty() => Some(Duration::ZERO),
+                _ if !self.turns.is_empty() => Some(Duration::ZERO),
                 Some(at) => Some(at.saturating_duration_since(self.now).max(Duration::from_millis(1))),
                 None => None,
             };
@@ -108,15 +110,15 @@ impl Worker {
             if self.meter.is_due(self.now) {
                 self.meter();
             }
-            for slot in std::mem::take(&mut self.again) {
-                self.readable(slot);
-            }
             // Orders first: a cancel request that came before a query must not meet it.
             while let Ok(order) = self.orders.try_recv() {
                 self.order(order);
             }
             for event in events.iter().filter(|event| event.token() != WAKER) {
                 self.event(Slot::from_token(event.token()), event);
+            }
+            for slot in self.turns.take() {
+                self.readable(slot);
             }
             if self.next_tick.is_some_and(|at| at <= self.now) {
                 self.tick();
@@ -148,6 +150,9 @@ impl Worker {
     }
 
     fn readable(&mut self, slot: Slot) {
+        if self.turns.awaits(slot) {
+            return;
+        }
         match slot {
             Slot::Client(key) => self.client_readable(key),
             Slot::Server(key) => self.server_readable(key),

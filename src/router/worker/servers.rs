@@ -4,12 +4,13 @@ use super::clients::shutting_down;
 use super::outside::ServerId;
 use super::socket::Got;
 use super::state::{Duty, Slot, Stage};
-use super::{READS_MAX, Worker};
+use super::{BUFFER, READS_MAX, Worker};
 use crate::router::protocol::back::field;
 use crate::router::protocol::error::{Report, Severity, SqlState};
 
 impl Worker {
     pub(super) fn server_readable(&mut self, key: usize) {
+        let mut full = false;
         for _ in 0..READS_MAX {
             let Some(server) = self.halls.servers.get_mut(key) else { return };
             if server.duty == Duty::Gone || !server.socket.readable {
@@ -25,14 +26,20 @@ impl Worker {
             }
             let mut buffer = std::mem::take(&mut self.buffer);
             match server.socket.read(&mut buffer) {
-                Ok(Got::Bytes(n)) => self.server_said(key, &buffer[..n]),
+                Ok(Got::Bytes(n)) => {
+                    full = n == BUFFER;
+                    self.server_said(key, &buffer[..n]);
+                }
                 Ok(Got::Nothing) => {}
                 Ok(Got::End) | Err(_) => self.server_lost(key),
             }
             self.buffer = buffer;
+            if full {
+                break;
+            }
         }
         if self.halls.servers.get(key).is_some_and(|server| server.socket.readable && server.duty != Duty::Gone) {
-            self.again.push(Slot::Server(key));
+            self.turns.add(Slot::Server(key));
         }
     }
 
@@ -293,7 +300,7 @@ impl Worker {
         if written.is_err() {
             // What it said last may be waiting to be read: that is the better reason.
             server.socket.readable = true;
-            self.again.push(Slot::Server(key));
+            self.turns.add(Slot::Server(key));
         }
     }
 
@@ -307,7 +314,7 @@ impl Worker {
         }
         if let Some(client) = server.client.filter(|_| !server.socket.blocked()) {
             self.advance(client);
-            self.client_readable(client);
+            self.readable(Slot::Client(client));
         }
     }
 

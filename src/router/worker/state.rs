@@ -17,7 +17,7 @@ use crate::router::protocol::front::Front;
 use crate::router::table::{Entry, State};
 use crate::tenancy::Address;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Slot {
     Client(usize),
     Server(usize),

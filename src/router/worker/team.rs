@@ -115,7 +115,7 @@ impl Team {
                 buffer: vec![0; BUFFER],
                 to_server: Out::default(),
                 to_client: Out::default(),
-                again: Vec::new(),
+                turns: super::Turns::default(),
                 doomed: Vec::new(),
                 unused: Vec::new(),
                 now: super::clock(),
