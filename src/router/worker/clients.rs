@@ -311,7 +311,10 @@ impl Worker {
     /// The one place where queries start.
     fn queries_start(&mut self, key: usize, server: usize, step: &Step) {
         let pool = self.halls_pool(key);
-        self.halls.tenant_of_pool(pool).counts.queries += u64::from(step.queries);
+        let tenant_key = self.halls.pools[pool].tenant;
+        let tenant = &mut self.halls.tenants[tenant_key];
+        tenant.counts.queries += u64::from(step.queries);
+        self.halls.instances[tenant.instance].crowd.note(tenant_key, self.now);
         self.halls.servers[server].runs_since.get_or_insert(self.now);
         if self.has_statement_limit(pool) {
             self.keep_ticking();

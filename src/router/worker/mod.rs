@@ -1,11 +1,13 @@
 //! One thread, one epoll loop, and all clients, server connections and pools of its instances. Nothing in here waits, and
 //! nothing is shared: other threads send [`Order`]s.
 //!
-//! Read: outside (what it asks of the async side), socket, turns, state (its records), clients, servers, pools, pins, ceilings,
+//! Read: outside (what it asks of the async side), socket, turns, crowd, state (its records), clients, servers, pools,
+//! pins, ceilings,
 //! leases, routes, report, meter.
 
 mod ceilings;
 mod clients;
+mod crowd;
 mod leases;
 mod meter;
 mod outside;
@@ -94,7 +96,7 @@ impl Worker {
         let mut events = Events::with_capacity(1024);
         loop {
             let patience = match self.next_tick {
-                _ if !self.turns.is_empty() => Some(Duration::ZERO),
+                _ if self.turns.patience().is_some() => self.turns.patience(),
                 Some(at) => Some(at.saturating_duration_since(self.now).max(Duration::from_millis(1))),
                 None => None,
             };
@@ -117,9 +119,7 @@ impl Worker {
             for event in events.iter().filter(|event| event.token() != WAKER) {
                 self.event(Slot::from_token(event.token()), event);
             }
-            for slot in self.turns.take() {
-                self.readable(slot);
-            }
+            self.take_turns();
             if self.next_tick.is_some_and(|at| at <= self.now) {
                 self.tick();
             }
@@ -149,13 +149,38 @@ impl Worker {
         }
     }
 
+    /// A long result waits for its turn, behind all that is short.
     fn readable(&mut self, slot: Slot) {
         if self.turns.awaits(slot) {
             return;
         }
         match slot {
             Slot::Client(key) => self.client_readable(key),
+            Slot::Server(key) if self.halls.servers.get(key).is_some_and(|server| server.streamed >= BUFFER) => {
+                self.turns.add(slot);
+            }
             Slot::Server(key) => self.server_readable(key),
+        }
+    }
+
+    fn take_turns(&mut self) {
+        if self.turns.patience().is_none() {
+            return;
+        }
+        let (now, halls) = (self.now_ms(), &self.halls);
+        let in_a_crowd = |slot| {
+            let tenant = halls.tenant_of_slot(slot).map(|key| (key, halls.tenants[key].instance));
+            tenant.is_some_and(|(key, instance)| halls.instances[instance].crowd.others(key, self.now))
+        };
+        for slot in self.turns.take(now, in_a_crowd) {
+            if let Some(tenant) = self.halls.tenant_of_slot(slot) {
+                let instance = self.halls.tenants[tenant].instance;
+                self.halls.instances[instance].crowd.note(tenant, self.now);
+            }
+            match slot {
+                Slot::Client(key) => self.client_readable(key),
+                Slot::Server(key) => self.server_readable(key),
+            }
         }
     }
 

@@ -278,6 +278,7 @@ impl Worker {
             has_a_part: false,
             soiled: false,
             rests_since: self.now,
+            streamed: 0,
             runs_since: None,
         };
         // A server that was upgraded tells so: what the next clients are greeted with must be its own words.

@@ -50,6 +50,7 @@ impl Worker {
             open: 0,
             active: 0,
             queue: std::collections::VecDeque::new(),
+            crowd: super::crowd::Crowd::default(),
         };
         let key = self.halls.instances.insert(instance);
         self.halls.instance_keys.insert(name.clone(), key);

@@ -112,9 +112,10 @@ impl Worker {
         if let Some(body) = told.ours_failed {
             self.ours_failed(key, &body);
         }
-        let Some(server) = self.halls.servers.get(key).filter(|server| server.duty != Duty::Gone) else {
+        let Some(server) = self.halls.servers.get_mut(key).filter(|server| server.duty != Duty::Gone) else {
             return bytes.len();
         };
+        server.streamed = if server.back.at_rest() { 0 } else { server.streamed.saturating_add(bytes.len()) };
         if server.back.at_rest() {
             if told.consumed == bytes.len() {
                 self.server_rests(key);

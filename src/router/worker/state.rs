@@ -9,6 +9,7 @@ use mio::Token;
 use slab::Slab;
 
 use super::ceilings::Ceilings;
+use super::crowd::Crowd;
 use super::report::Counts;
 use super::socket::Socket;
 use crate::router::handover::Proof;
@@ -141,6 +142,8 @@ pub(super) struct ServerRecord {
     pub soiled: bool,
     /// When the client that keeps it was last done with something.
     pub rests_since: Instant,
+    /// Bytes of the answers since it was at rest.
+    pub streamed: usize,
     /// The statement that runs now began then.
     pub runs_since: Option<Instant>,
 }
@@ -204,6 +207,7 @@ pub(super) struct Instance {
     pub active: u32,
     /// Tenants with clients that wait because of the cap, in the order in which they get their turn.
     pub queue: VecDeque<usize>,
+    pub crowd: Crowd,
 }
 
 impl Halls {
@@ -215,5 +219,13 @@ impl Halls {
     pub fn tenant_of_pool(&mut self, pool: usize) -> &mut Tenant {
         let tenant = self.pools[pool].tenant;
         &mut self.tenants[tenant]
+    }
+
+    pub fn tenant_of_slot(&self, slot: Slot) -> Option<usize> {
+        let pool = match slot {
+            Slot::Client(key) => self.clients.get(key)?.pool,
+            Slot::Server(key) => self.servers.get(key)?.pool,
+        };
+        Some(self.pools.get(pool)?.tenant)
     }
 }
