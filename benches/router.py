@@ -430,7 +430,7 @@ def ceilings(a, targets):
 def active(a, targets):
     """Each of many tenants asks once a minute: the router's memory, its flushes, and what it asks of the control database."""
     seconds, settle = 120, 15
-    port, pid, control, _, key = fleet(TENANTS, "--instance-connections", "80")
+    port, pid, control, _, key = fleet(TENANTS, "--instance-connections", "40")
     counted = "select sum(calls)::bigint from pg_stat_statements where query ~ 'o7s\\.exchange'"
     sql(control, "create extension pg_stat_statements")
     load = subprocess.Popen([FLEET, "load", "127.0.0.1", str(port), str(TENANTS), str(max(1, TENANTS // 60)), str(seconds)],
