@@ -165,24 +165,26 @@ tiny() {
     as tiny "$@" 2>&1 | sed 's/^psql: error: .*FATAL/FATAL/' || true
 }
 
-# Writes the small tier anew, with other ceilings, and reconciles.
+# How many of the small tenant's queries were answered.
+answers() { grep -c answered <<<"$found" || true; }
+
+# Ceilings of its own within the tier `free`, and what that tier does above its queries per minute; then reconciles.
 small() {
-    cat >"$fleet/small.yaml" <<YAML
+    cat >"$fleet/tenants/tiny.yaml" <<YAML
 apiVersion: ogelnates.dev/v1
-kind: Tier
-metadata: { name: small }
+kind: Tenant
+metadata: { name: tiny }
 spec:
+  tier: free
   limits: { connections: 3, $1, storage: 16Mi, statementTimeout: 1s }
-  overLimit: { queriesPerMinute: $2 }
-  placement: { pool: shared }
-  upgrade: { to: starter, message: "20 connections", url: "https://ogelbase.example/upgrade" }
 YAML
+    sed -i "/name: free/,/placement:/ { /overLimit:/,/placement:/ s/queriesPerMinute: .*/queriesPerMinute: $2/ }" "$fleet/tiers.yaml"
     o7s reconcile -f "$fleet" --once --yes >/dev/null 2>&1
 }
 
 a_tenant_meets_its_ceilings() {
-    title "9. A small tenant meets its ceilings"
-    small "egressPerMonth: 2Mi" reject
+    title "9. A tenant of the tier free meets its ceilings"
+    sent=0
     say "connections: three sessions are open, a fourth comes"
     held=
     : >"$here/in"
@@ -197,9 +199,11 @@ a_tenant_meets_its_ceilings() {
     found=$(tiny -c "SELECT 1")
     echo "$found" | grep -A1 '3 of 3 connections'
     for one in $held; do wait "$one" || true; done
+    sent=$((sent + 3))
     say "a statement that takes too long, although the client has raised Postgres' own limit"
     found=$(tiny -c "SET statement_timeout = 0" -c "SELECT pg_sleep(20)")
     echo "$found" | grep -A1 'ran longer than'
+    sent=$((sent + 2))
     say "storage: the database has grown to 17Mi, as reconcile --watch measures it"
     as tiny -c "CREATE TABLE notes (text text)"
     psql -Xq "$O7S_DATABASE_URL" -c "INSERT INTO o7s.storage (tenant, bytes) VALUES ('tiny', 17 << 20)
@@ -207,32 +211,45 @@ a_tenant_meets_its_ceilings() {
     for _ in $(seq 200); do
         found=$(tiny -c "INSERT INTO notes VALUES ('more')")
         case $found in *"writes are refused"*) break ;; esac
+        sent=$((sent + 1))
         sleep 0.1
     done
     echo "$found" | grep -A1 'writes are refused'
     as tiny -c "DELETE FROM notes" && say "DELETE goes through"
+    sent=$((sent + 2))
     say "egress: two answers of 1.5 MB"
     found=$(tiny -c "SELECT length(repeat('x', 9))" -o /dev/null -c "SELECT repeat('x', 1500000)" \
         -c "SELECT repeat('x', 1500000)" -c "SELECT 1" | cut -c1-200)
     echo "$found" | grep -A1 'egress of this month'
-    show "the tier gets queriesPerMinute: 40 and no egress ceiling; o7s reconcile --once --yes"
+    sent=$((sent + 3))
+    show "the tenant gets queriesPerMinute: 40 and its tier's egress ceiling; o7s reconcile --once --yes"
     small "queriesPerMinute: 40" reject
     psql -Xq "$O7S_DATABASE_URL" -c "UPDATE o7s.storage SET bytes = 8 << 20, measured_at = now() WHERE tenant = 'tiny'"
     for _ in $(seq 60); do echo "SELECT 'answered';"; done >"$here/queries"
     found=$(tiny -f "$here/queries")
-    say "60 queries at once: $(echo "$found" | grep -c answered) answered, the others refused"
+    sent=$((sent + $(answers)))
+    say "60 queries at once: $(answers) answered, the others refused"
     echo "$found" | grep -m1 -A1 'of 40 queries per minute'
     small "queriesPerMinute: 40" "{ queue: 500ms }"
-    found=$(tiny -c "\\timing on" -c "SELECT 1")
+    found=$(tiny -c "\\timing on" -c "SELECT 'answered'")
+    sent=$((sent + $(answers)))
     say "with { queue: 500ms } the next one waits that long first: $(echo "$found" | grep -o 'Time: [0-9.]* ms' | head -n 1)"
     small "queriesPerMinute: 40" "{ slow: 300ms }"
     found=$(tiny -c "\\timing on" -c "SELECT 'answered'")
     say "with { slow: 300ms } it is answered, slowly: $(echo "$found" | grep -o 'Time: [0-9.]* ms' | head -n 1)"
     echo "$found" | grep -q answered
+    sent=$((sent + 1))
     show "o7s tenant limits tiny"
     o7s tenant limits tiny -f "$fleet"
     show "o7s usage tiny --since 1h"
+    for _ in $(seq 100); do
+        counted=$(o7s usage tiny --since 1h --format json | sed -n 's/^ *"queries": \([0-9]*\),*$/\1/p' | awk '{ sum += $1 } END { print sum + 0 }')
+        [ "$counted" -lt "$sent" ] || break
+        sleep 0.1
+    done
     o7s usage tiny --since 1h
+    same "$counted" "$sent" "the number of queries that were metered"
+    say "it adds up: $sent queries reached its database, and as many were counted"
 }
 
 one_is_suspended() {
@@ -316,13 +333,6 @@ kind: Tenant
 metadata: { name: copy }
 spec:
   tier: free
-YAML
-    cat >"$fleet/tenants/tiny.yaml" <<'YAML'
-apiVersion: ogelnates.dev/v1
-kind: Tenant
-metadata: { name: tiny }
-spec:
-  tier: small
 YAML
     small "egressPerMonth: 2Mi" reject
     # Scenes over one running router, each on its own.
