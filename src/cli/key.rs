@@ -26,7 +26,7 @@ const NAME_CHARS_MAX: usize = 64;
 Examples:
   o7s key create acme --name ci --role reader     prints the key, this once
   o7s key list acme
-  o7s key revoke 7f9c2ba4-e88f-4a1e-a5c3-0d2d7a1b9f10
+  o7s key revoke acme/ci
 
 A key is a password of the user `token`, over TLS, where the Router manifest lists `apiKey` in `identify`:
   psql 'host=db.example.com user=token dbname=acme sslmode=require'
@@ -102,14 +102,16 @@ struct ListArgs {
 Needs no lease and waits for no run. Sessions that are open go on until they end.
 
 Examples:
+  o7s key revoke acme/ci             the key in use of that name
+  o7s key revoke 7f9c2ba4            the key in use whose id begins so
   o7s key revoke 7f9c2ba4-e88f-4a1e-a5c3-0d2d7a1b9f10
 
 Exit codes: 0 revoked, also when it was before; 2 not in force at every router in time, 7 the control database is
 unreachable, 64 no such key, 65 invalid manifest, 77 not allowed")]
 struct RevokeArgs {
-    /// Its id, as `o7s key list` shows it
-    #[arg(value_name = "ID", value_parser = key_id)]
-    id: Uuid,
+    /// TENANT/NAME, or its id or the id's first eight digits or more, as `o7s key list` shows them, or the key itself
+    #[arg(value_name = "KEY", value_parser = named)]
+    key: Named,
     /// How long to wait until every running router has it in force
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     timeout: Duration,
@@ -125,9 +127,52 @@ fn key_name(text: &str) -> Result<String, String> {
     }
 }
 
+/// Which key somebody means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Named {
+    Id(Uuid),
+    /// How its id begins, in lower case.
+    Begins(String),
+    Name(TenantId, String),
+}
+
 /// Somebody may have nothing but a key that leaked; its id is in it.
-fn key_id(text: &str) -> Result<Uuid, String> {
-    ApiKey::id_of(text).or_else(|| Uuid::try_parse(text).ok()).ok_or_else(|| "that is no id of a key".to_owned())
+fn named(text: &str) -> Result<Named, String> {
+    if let Some(id) = ApiKey::id_of(text).or_else(|| Uuid::try_parse(text).ok()) {
+        return Ok(Named::Id(id));
+    }
+    if let Some((tenant, name)) = text.split_once('/') {
+        return Ok(Named::Name(tenant_name(tenant)?, key_name(name)?));
+    }
+    // Fewer digits are met by chance.
+    let is_id = (8..36).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    match is_id {
+        true => Ok(Named::Begins(text.to_ascii_lowercase())),
+        false => Err("that is neither TENANT/NAME nor an id of a key, nor the first eight digits of one".to_owned()),
+    }
+}
+
+/// Its id; of names and beginnings only those of keys in use count.
+async fn find(store: &Store, key: &Named) -> Result<Uuid, Failure> {
+    let none = |what: String| Failure::Usage(format!("there is no key {what}; o7s key list shows them"));
+    match key {
+        Named::Id(id) => Ok(*id),
+        Named::Name(tenant, name) => {
+            let keys = store.api_keys(Some(tenant), false).await?;
+            let found = keys.iter().find(|key| key.name == *name);
+            found.map(|key| key.id).ok_or_else(|| none(format!("{name:?} of {tenant} in use")))
+        }
+        Named::Begins(start) => {
+            let keys = store.api_keys(None, false).await?;
+            let found: Vec<Uuid> =
+                keys.iter().map(|key| key.id).filter(|id| id.to_string().starts_with(start)).collect();
+            match found[..] {
+                [id] => Ok(id),
+                [] => Err(none(format!("in use whose id begins with {start}"))),
+                _ => Err(Failure::Usage(format!("{} keys begin with {start}: give more of the id", found.len()))),
+            }
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -219,8 +264,9 @@ async fn list(args: &ListArgs) -> Result<u8, Failure> {
 async fn revoke(args: &RevokeArgs) -> Result<u8, Failure> {
     let world = World::open(&args.common.input).await?;
     let store = &world.session.store;
-    let Some(info) = store.revoke_api_key(args.id).await? else {
-        return Err(Failure::Usage(format!("there is no key {}; o7s key list shows them", args.id)));
+    let id = find(store, &args.key).await?;
+    let Some(info) = store.revoke_api_key(id).await? else {
+        return Err(Failure::Usage(format!("there is no key {id}; o7s key list shows them")));
     };
     let routers = everywhere(store, &info, args.timeout).await?;
     let mut out = anstream::stdout().lock();
@@ -257,13 +303,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_named_by_its_id_or_by_itself() {
+    fn a_key_is_named_by_its_name_its_id_or_by_itself() {
         let id = Uuid::from_u128(7);
         let (text, _) = ApiKey::make(id, &[7; 32]);
-        for named in [text.expose(), &id.to_string(), &id.simple().to_string()] {
-            assert_eq!(key_id(named), Ok(id));
+        for text in [text.expose(), &id.to_string(), &id.simple().to_string()] {
+            assert_eq!(named(text), Ok(Named::Id(id)));
         }
-        assert!(key_id("ci").is_err());
+        assert_eq!(named("7F9C2BA4-e8"), Ok(Named::Begins("7f9c2ba4-e8".to_owned())));
+        let acme: TenantId = tenant_name("acme").expect("a tenant");
+        assert_eq!(named("acme/ci of web"), Ok(Named::Name(acme, "ci of web".to_owned())));
+        for bad in ["ci", "7f9c2ba", "7f9c2baz", "acme/", "/ci", "Acme/ci", "acme/ ci"] {
+            assert!(named(bad).is_err(), "{bad:?}");
+        }
         assert!(key_name("ci of web").is_ok());
         for bad in ["", " ci", "a\nb", &"x".repeat(65)] {
             assert!(key_name(bad).is_err(), "{bad:?}");

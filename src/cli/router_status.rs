@@ -50,7 +50,11 @@ pub async fn run(args: &StatusArgs) -> Result<u8, Failure> {
     let routers = world.session.store.routers().await?;
     match args.format {
         Format::Json => render::json(&mut out, &routers)?,
-        Format::Text if routers.routers.is_empty() => say("no router was seen within a day; o7s router starts one"),
+        Format::Text if routers.routers.is_empty() => {
+            say(
+                "no router runs, and none was lost within a day (one that ends in order is not kept); o7s router starts one",
+            );
+        }
         Format::Text => {
             write!(out, "{}", text_of_all(&routers))?;
             out.flush()?;

@@ -39,6 +39,7 @@ What is suspended as asked, paused or on its way out counts only when it is aske
 
 Examples:
   o7s status
+  o7s status --wait
   o7s status tenant/acme --wait=Ready --timeout 2m
 
 Exit codes: 0 ready, 1 no control database yet, 2 something is not ready (with --wait: not in time), 7 the control database
@@ -51,8 +52,9 @@ pub struct StatusArgs {
     input: Input,
     #[command(flatten)]
     output: ReportOutput,
-    /// Wait until it is so
-    #[arg(long, value_enum, value_name = "CONDITION", ignore_case = true)]
+    /// Wait until it is so; without a condition until it is Ready
+    #[arg(long, value_enum, value_name = "CONDITION", ignore_case = true, num_args = 0..=1, require_equals = true,
+        default_missing_value = "Ready")]
     wait: Option<Wanted>,
     /// How long to wait
     #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration, requires = "wait")]

@@ -1,5 +1,6 @@
 //! `o7s usage`: what tenants used, from the meters of the routers.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use chrono::{DateTime, Utc};
@@ -45,7 +46,8 @@ pub struct UsageArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum UsageFormat {
-    /// For people
+    /// For people; steps in which nothing was used are left out
+    #[value(alias = "text")]
     Table,
     /// One document with all counters
     Json,
@@ -173,10 +175,11 @@ fn by_tenant(report: &UsageReport) -> String {
 
 fn by_time(report: &UsageReport) -> String {
     let most = report.rows.iter().map(|row| row.usage.queries).max().unwrap_or(0).max(1);
-    let mut lines: Vec<Vec<String>> = steps(report)
+    let mut by_step: BTreeMap<DateTime<Utc>, Usage> = BTreeMap::new();
+    report.rows.iter().for_each(|row| by_step.entry(row.at).or_default().add(&row.usage));
+    let mut lines: Vec<Vec<String>> = by_step
         .into_iter()
-        .map(|at| {
-            let usage = total(report.rows.iter().filter(|row| row.at == at).map(|row| &row.usage));
+        .map(|(at, usage)| {
             let width = usize::try_from(u128::from(usage.queries) * 20 / u128::from(most)).unwrap_or(0);
             let bar = if usage.queries > 0 { "█".repeat(width.max(1)) } else { String::new() };
             let at = at.format("%Y-%m-%d %H:%M").to_string();
@@ -227,8 +230,6 @@ mod tests {
         2027-01-15 08:00  1        1      0       3     1024 kiB  1.500 s      60 min     0       0        █
         2027-01-15 09:00  80       80     0       240   80Mi      120 s        60 min     11      0        ████████████████████
         2027-01-15 10:00  7        7      0       21    7168 kiB  10 s         60 min     1       0        █
-        2027-01-15 11:00  0        0      0       0     0 kiB     0.000 s      0.000 s    0       0
-        2027-01-15 12:00  0        0      0       0     0 kiB     0.000 s      0.000 s    0       0
         2027-01-15 13:00  40       40     0       120   40Mi      60 s         60 min     5       0        ██████████
         all               128      128    0       384   128Mi     192 s        240 min    17      0
         ");

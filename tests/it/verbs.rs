@@ -33,9 +33,9 @@ async fn a_tenant_is_listed_shown_measured_and_connected_to() {
         assert_eq!(code(&unknown), 64, "{args:?}");
         assert!(text(&unknown.stderr).contains("nothing is known of tenant/nope"), "{}", text(&unknown.stderr));
     }
-    let late = fleet.o7s(&["status", "tenant/acme", "--wait=ready", "--timeout", "1s"]);
+    let late = fleet.o7s(&["status", "--wait", "tenant/acme", "--timeout", "1s"]);
     assert_eq!(code(&late), 2, "{}", text(&late.stderr));
-    let waiting = fleet.in_background(&["status", "--wait=Ready", "--timeout", "5m", "--format", "json"]);
+    let waiting = fleet.in_background(&["status", "--wait=ready", "--timeout", "5m", "--format", "json"]);
     fleet.settle();
     let waited = waiting.wait_with_output().expect("over");
     assert_eq!((code(&waited), json(&waited)["ready"].clone()), (0, Value::Bool(true)));
@@ -61,10 +61,11 @@ async fn a_tenant_is_listed_shown_measured_and_connected_to() {
     let (mine, tiers) = (ceiling("connections"), ceiling("serverConnections"));
     // The reader came past the routers.
     assert_eq!(
-        (&mine["value"], &mine["used"], &tiers["used"]),
-        (&"9".into(), &"0".into(), &"1".into()),
+        (&mine["value"], &mine["used"], &tiers["used"], &mine["unit"]),
+        (&9.into(), &0.into(), &1.into(), &"count".into()),
         "{mine} {tiers}"
     );
+    assert_eq!((&ceiling("storage")["value"], &ceiling("storage")["unit"]), (&(1 << 30).into(), &"bytes".into()));
     assert!(mine["setBy"].as_str().is_some_and(|at| at.ends_with("acme.yaml:7")), "{mine}");
     assert!(tiers["setBy"].as_str().is_some_and(|at| at.starts_with("tier free, ")), "{tiers}");
     assert_eq!(tiers["heldBy"], "Postgres, CONNECTION LIMIT 2");

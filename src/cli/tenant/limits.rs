@@ -13,20 +13,51 @@ use crate::manifest::{Owner, owners};
 use crate::operator::Measured;
 use crate::postgres::DatabaseUse;
 use crate::store::CeilingUse;
-use crate::tenancy::{Bytes, Limits, TenantId};
+use crate::tenancy::{Bytes, Limits, Millis, TenantId};
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Ceiling {
     pub name: &'static str,
-    /// Absent: unlimited.
-    pub value: Option<String>,
-    /// What the routing table still has, where that differs.
-    pub in_force: Option<String>,
+    /// Of `value`, `in_force` and `used`.
+    pub unit: Unit,
+    /// `None`: unlimited.
+    pub value: Option<u64>,
+    /// What the routing table still has (`null`: unlimited), where that differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_force: Option<Option<u64>>,
     /// The manifest line; absent for a tenant without manifest and for what nothing limits.
     pub set_by: Option<String>,
     pub held_by: String,
-    pub used: Option<String>,
+    pub used: Option<u64>,
+}
+
+/// The largest ceiling, 1024Ti, is far below 2^53: as numbers they are safe in every reader of JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Unit {
+    Count,
+    Bytes,
+    Milliseconds,
+}
+
+impl Unit {
+    /// As a manifest says it.
+    fn exact(self, value: Option<u64>) -> String {
+        match (self, value) {
+            (_, None) => "unlimited".to_owned(),
+            (Unit::Count, Some(count)) => count.to_string(),
+            (Unit::Bytes, Some(bytes)) => Bytes(bytes).to_string(),
+            (Unit::Milliseconds, Some(ms)) => Millis(ms).to_string(),
+        }
+    }
+
+    fn rounded(self, used: u64) -> String {
+        match self {
+            Unit::Bytes => size(used),
+            Unit::Count | Unit::Milliseconds => self.exact(Some(used)),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -82,14 +113,14 @@ fn lately(out: &mut impl Write, used: &CeilingUse) -> std::io::Result<()> {
 pub(super) const HEAD: [&str; 5] = ["CEILING", "VALUE", "USED", "SET BY", "HELD BY"];
 
 pub(super) fn rows(limits: &[Ceiling]) -> Vec<Vec<String>> {
-    let show = |value: &Option<String>, absent: &str| value.clone().unwrap_or_else(|| absent.to_owned());
-    let value = |limit: &Ceiling| match &limit.in_force {
-        Some(old) => format!("{} ({old} until the next reconcile)", show(&limit.value, "unlimited")),
-        None => show(&limit.value, "unlimited"),
+    let value = |limit: &Ceiling| match limit.in_force.map(|old| limit.unit.exact(old)) {
+        Some(old) => format!("{} ({old} until the next reconcile)", limit.unit.exact(limit.value)),
+        None => limit.unit.exact(limit.value),
     };
     let row = |limit: &Ceiling| {
         let held = if limit.value.is_some() { limit.held_by.clone() } else { String::new() };
-        vec![limit.name.to_owned(), value(limit), show(&limit.used, ""), show(&limit.set_by, ""), held]
+        let used = limit.used.map(|used| limit.unit.rounded(used)).unwrap_or_default();
+        vec![limit.name.to_owned(), value(limit), used, limit.set_by.clone().unwrap_or_default(), held]
     };
     limits.iter().map(row).collect()
 }
@@ -127,41 +158,40 @@ pub(super) fn ceilings(
         Measured::Awake(used) => Some(used),
         Measured::Asleep | Measured::Gone | Measured::Unreachable { .. } => None,
     };
-    let ceiling = |(at, name): (usize, &'static str)| {
-        let wanted = declared.as_ref().or(route.as_ref()).and_then(|values| values[at].clone());
-        let there = route.as_ref().map(|values| values[at].clone());
-        let in_force = there.filter(|there| *there != wanted).map(|old| old.unwrap_or_else(|| "unlimited".into()));
+    let ceiling = |(at, (name, unit)): (usize, (&'static str, Unit))| {
+        let wanted = declared.as_ref().or(route.as_ref()).and_then(|values| values[at]);
+        let in_force = route.as_ref().map(|values| values[at]).filter(|there| *there != wanted);
         let (held_by, used) = held(name, used, counted);
-        Ceiling { name, value: wanted, in_force, set_by: set_by(name), held_by, used }
+        Ceiling { name, unit, value: wanted, in_force, set_by: set_by(name), held_by, used }
     };
     NAMES.into_iter().enumerate().map(ceiling).collect()
 }
 
-const NAMES: [&str; 7] = [
-    "connections",
-    "serverConnections",
-    "queriesPerMinute",
-    "requestsPerMinute",
-    "storage",
-    "egressPerMonth",
-    "statementTimeout",
+const NAMES: [(&str, Unit); 7] = [
+    ("connections", Unit::Count),
+    ("serverConnections", Unit::Count),
+    ("queriesPerMinute", Unit::Count),
+    ("requestsPerMinute", Unit::Count),
+    ("storage", Unit::Bytes),
+    ("egressPerMonth", Unit::Bytes),
+    ("statementTimeout", Unit::Milliseconds),
 ];
 
 /// In the order of [`NAMES`].
-fn values(limits: &Limits) -> [Option<String>; 7] {
+fn values(limits: &Limits) -> [Option<u64>; 7] {
     [
-        Some(limits.connections.to_string()),
-        Some(limits.server_connections.to_string()),
-        limits.queries_per_minute.map(|count| count.to_string()),
-        limits.requests_per_minute.map(|count| count.to_string()),
-        limits.storage.map(|bytes| bytes.to_string()),
-        limits.egress_per_month.map(|bytes| bytes.to_string()),
-        limits.statement_timeout.map(|time| time.to_string()),
+        Some(limits.connections.into()),
+        Some(limits.server_connections.into()),
+        limits.queries_per_minute,
+        limits.requests_per_minute,
+        limits.storage.map(|bytes| bytes.0),
+        limits.egress_per_month.map(|bytes| bytes.0),
+        limits.statement_timeout.map(|time| time.0),
     ]
 }
 
-fn held(name: &str, used: Option<&DatabaseUse>, counted: Option<&CeilingUse>) -> (String, Option<String>) {
-    let by_router = |count: fn(&CeilingUse) -> String| (ROUTER.to_owned(), counted.map(count));
+fn held(name: &str, used: Option<&DatabaseUse>, counted: Option<&CeilingUse>) -> (String, Option<u64>) {
+    let by_router = |count: fn(&CeilingUse) -> u64| (ROUTER.to_owned(), counted.map(count));
     match name {
         "serverConnections" => {
             let held = match used {
@@ -171,7 +201,7 @@ fn held(name: &str, used: Option<&DatabaseUse>, counted: Option<&CeilingUse>) ->
                 Some(_) => "nothing: Postgres has no limit on it, see o7s plan".to_owned(),
                 None => "Postgres, CONNECTION LIMIT".to_owned(),
             };
-            (held, used.map(|used| used.connections.to_string()))
+            (held, used.map(|used| u64::from(used.connections)))
         }
         "statementTimeout" => {
             let held = match used {
@@ -184,14 +214,14 @@ fn held(name: &str, used: Option<&DatabaseUse>, counted: Option<&CeilingUse>) ->
             };
             (held, None)
         }
-        "connections" => by_router(|counted| counted.connections.to_string()),
-        "queriesPerMinute" => by_router(|counted| counted.queries.to_string()),
-        "requestsPerMinute" => by_router(|counted| counted.requests.to_string()),
-        "egressPerMonth" => by_router(|counted| size(counted.egress)),
+        "connections" => by_router(|counted| counted.connections),
+        "queriesPerMinute" => by_router(|counted| counted.queries),
+        "requestsPerMinute" => by_router(|counted| counted.requests),
+        "egressPerMonth" => by_router(|counted| counted.egress),
         // The router goes by what was measured last.
         _ => {
             let stored = counted.and_then(|counted| counted.storage.as_ref()).map(|stored| stored.bytes);
-            (ROUTER.to_owned(), used.map(|used| used.size_bytes).or(stored).map(size))
+            (ROUTER.to_owned(), used.map(|used| used.size_bytes).or(stored))
         }
     }
 }

@@ -31,6 +31,8 @@ const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(30);
 /// Longer than Railway waits for quiet before it puts a service to sleep: a probe is answered, and the answer is traffic.
 const KEEPALIVE: Duration = Duration::from_secs(11 * 60);
 
+const PRIVATE: &str = ".railway.internal";
+
 pub(super) struct Dialer {
     connect: Duration,
     tls: TlsConnector,
@@ -107,11 +109,20 @@ async fn tcp(address: &Address) -> io::Result<TcpStream> {
     }
 }
 
+/// Clients read it, when they have waited in vain.
+fn outside(error: &io::Error) -> io::Error {
+    let text =
+        format!("{error}; names of Railway's private network are known inside it only: elsewhere use --public");
+    io::Error::new(error.kind(), text)
+}
+
 async fn resolve(address: &Address) -> io::Result<Vec<SocketAddr>> {
     if let Ok(ip) = address.host.trim_matches(['[', ']']).parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, address.port)]);
     }
-    Ok(tokio::net::lookup_host((address.host.as_str(), address.port)).await?.take(ADDRESSES_MAX).collect())
+    let found = tokio::net::lookup_host((address.host.as_str(), address.port)).await;
+    let found = found.map_err(|error| if address.host.ends_with(PRIVATE) { outside(&error) } else { error })?;
+    Ok(found.take(ADDRESSES_MAX).collect())
 }
 
 fn prepared(stream: TcpStream) -> io::Result<TcpStream> {

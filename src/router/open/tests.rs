@@ -214,10 +214,15 @@ async fn only_standbys_are_said_to_be_the_reason() {
 #[tokio::test]
 async fn row_143_a_name_that_is_not_there_is_asked_for_until_the_budget_is_spent() {
     let (budget, started) = (Duration::from_millis(400), Instant::now());
-    let nameless = Address { host: "no-such-host.invalid".into(), port: 5432 };
-    let error = opener().open(&request(vec![nameless], budget)).await.expect_err("no name");
+    let nameless = |host: &str| request(vec![Address { host: host.into(), port: 5432 }], budget);
+    let error = opener().open(&nameless("no-such-host.invalid")).await.expect_err("no name");
     assert!(started.elapsed() >= Duration::from_millis(50), "tried again");
-    assert!(matches!(&error, OpenError::Unreachable { .. }), "{error:?}");
+    assert!(matches!(&error, OpenError::Unreachable { detail } if !detail.contains("--public")), "{error:?}");
+    let error = opener().open(&nameless("no-such-service.railway.internal")).await.expect_err("no name");
+    assert!(
+        matches!(&error, OpenError::Unreachable { detail } if detail.contains("elsewhere use --public")),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]

@@ -43,6 +43,8 @@ async fn a_key_is_made_once_shown_opens_one_tenant_and_ends_everywhere_when_it_i
         (&["create", "acme", "--name", "x", "--role", "writer"], 64, "its roles: reader"),
         (&["create", "nobody", "--name", "x"], 64, "nothing is known of tenant/nobody"),
         (&["revoke", &Uuid::from_u128(1).to_string()], 64, "there is no key"),
+        (&["revoke", "acme/nobody"], 64, "there is no key \"nobody\" of acme in use"),
+        (&["revoke", "00000000"], 64, "there is no key in use whose id begins with 00000000"),
     ] {
         let (code, out, err) = key(args);
         assert_eq!((code, out.as_str()), (exit, ""), "{err}");
@@ -88,7 +90,11 @@ async fn a_key_is_made_once_shown_opens_one_tenant_and_ends_everywhere_when_it_i
     let events = text(&fleet.o7s(&["events", "tenant/acme"]).stdout);
     assert!(events.contains("KeyCreated") && events.contains("KeyRevoked"), "{events}");
     // Its name is free again.
-    assert_eq!(key(&["create", "acme", "--name", "web"]).0, 0);
+    let again = json(&["create", "acme", "--name", "web"]);
+    assert_eq!(json(&["revoke", "acme/web"])["id"], again["id"], "by its name the one in use");
+    let third = json(&["create", "acme", "--name", "web"]);
+    let start = &third["id"].as_str().expect("an id")[..8];
+    assert_eq!(json(&["revoke", start])["id"], third["id"]);
 }
 
 /// By `o7s router status`, in both its forms.
