@@ -96,6 +96,7 @@ mod tests {
         begun.elapsed().as_secs()
     }
 
+    /// Property 47.
     #[tokio::test(start_paused = true)]
     async fn nobody_leads_seven_seconds_after_the_control_database_fell_silent() {
         assert_eq!(led(|_| Look::Held).await, 1000);
@@ -121,6 +122,7 @@ mod tests {
         assert_eq!(led(|second| if second < 10 { Look::Held } else { Look::Lost }).await, 10);
     }
 
+    /// Property 44.
     #[tokio::test(start_paused = true)]
     async fn a_run_that_was_frozen_does_not_lead_when_it_wakes() {
         let leading = Leading::new();
@@ -134,6 +136,7 @@ mod tests {
         }
     }
 
+    /// Property 48.
     #[tokio::test(start_paused = true)]
     async fn a_busy_client_does_not_keep_the_lease_from_being_looked_at() {
         let (leading, stop, looks) = (Leading::new(), CancellationToken::new(), Cell::new(0));

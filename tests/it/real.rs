@@ -434,6 +434,11 @@ fn without_a_control_database_without_a_yes_and_with_a_wrong_token_nothing_happe
         command.args(["reconcile", "--once", "--yes", "-f"]).arg(&missing).envs(&fleet.railway.exports);
         assert_eq!(code(&command.output().expect("runs")), 65, "{}", missing.display());
     }
+    // Property 30: one wrong manifest among good ones that wait for their first run.
+    let requests = fleet.total("total");
+    fleet.tenant("dent", "  tiers: free\n");
+    assert_eq!(code(&fleet.o7s(&["reconcile", "--once", "--yes"])), 65);
+    assert_eq!(fleet.total("total"), requests, "Railway is not even asked");
     assert_eq!(fleet.total("mutations"), mutations);
 }
 

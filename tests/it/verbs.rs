@@ -215,6 +215,7 @@ async fn a_stuck_run_is_robbed_of_its_lease_and_the_next_one_finishes() {
     fleet.login("acme", 1).await.expect("made by the second");
 }
 
+/// Property 46: its lock goes with its socket, and whoever waits less than a time to live leads next and finishes.
 #[tokio::test]
 async fn a_killed_leader_is_followed_within_the_time_to_live() {
     let fleet = Fleet::bootstrapped();
