@@ -6,7 +6,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 # `cargo test` is the fallback where nextest is not installed.
 RUN_TESTS := $(shell command -v cargo-nextest >/dev/null 2>&1 && echo "cargo nextest run" || echo "cargo test")
 
-.PHONY: help build demo test check quick it bench-router test-railway-cli test-railway snap lint toolchain postgres test-drivers
+.PHONY: help build demo test check quick it bench-router bench-neighbours test-railway-cli test-railway snap lint toolchain postgres test-drivers
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -41,6 +41,10 @@ bench-router: postgres ## the router beside PgBouncer and a bare byte copy; ROUN
 	@scripts/ensure-pgbouncer.sh
 	@cargo build --locked --release --bin o7s --example byte_copy --example active_tenants
 	@benches/router.py target/release/o7s target/release/examples/byte_copy target/release/examples/active_tenants
+
+bench-neighbours: postgres ## what one tenant's floods do to the 19 others of its instance; takes ten minutes
+	@cargo build --locked --release --bin o7s
+	@benches/neighbours.py target/release/o7s
 
 test-drivers: postgres build ## psql and drivers from the registries, through `o7s router`
 	@scripts/test-drivers.sh

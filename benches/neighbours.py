@@ -5,8 +5,8 @@ A fleet on a local Railway: one shared instance, 20 tenants of the tier `starter
 `no ceilings` one without any does. `o7s router` follows the control database, ceilings and meters on. 19 tenants ask at a fixed
 rate whatever the answers take, and each answer's time counts from the moment the question was due. The rounds without and
 with the flood take turns, and each flood is another tenant's, so that none begins with the last one's debts. FLOODS (split by
-`,,`), ROUNDS (5), SECONDS (4, of a round), RATE (200, queries a second of the 19 together) and ALLOWED (starter,none) can be set
-in the environment.
+`,,`), ROUNDS (5), SECONDS (4, of a round), RATE (200, queries a second of the 19 together), ALLOWED (starter,none) and SERVERS
+(20, the serverConnections of the one without ceilings) can be set in the environment.
 
 Everything runs on this machine, which the flood's own clients share: they run at nice 19, as if they were elsewhere, and those of
 the 19 at nice -10 where that is allowed. Router and Postgres have no priority over one another, nor over anything else.
@@ -61,9 +61,9 @@ spec:
 UNLIMITED = """---
 apiVersion: ogelnates.dev/v1
 kind: Tier
-metadata: { name: none }
-spec: { limits: { connections: 100, serverConnections: 20 }, placement: { pool: shared } }
-"""
+metadata: {{ name: none }}
+spec: {{ limits: {{ connections: 100, serverConnections: {} }}, placement: {{ pool: shared }} }}
+""".format(os.environ.get("SERVERS", 20))
 
 
 def tenant(name, more=""):
@@ -92,6 +92,8 @@ def message(tag, body):
 
 class Session:
     """One connection that never waits: `done(session, error)` is called when it is ready, and after each answer."""
+
+    received = 0  # bytes, of all of this process
 
     def __init__(self, loop, port, name, proof, done):
         self.loop, self.name, self.proof, self.done = loop, name, proof, done
@@ -130,6 +132,7 @@ class Session:
             return self.fail("gone")
         if n == 0:
             return self.fail("gone")
+        Session.received += n
         if self.open:
             # Of an answer only its end is looked at, and the kind of its first message.
             if not self.got:
@@ -267,6 +270,7 @@ def flood(kind, port, name, proof, told, stop):
         again[:] = again[len(due):]
         for _ in due:
             begin()
+    counted["MB"] = Session.received // 1_000_000
     told.send({what: n / (time.monotonic() - begun) for what, n in counted.items()})
 
 
