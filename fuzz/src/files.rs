@@ -16,6 +16,7 @@ pub fn jwt(data: &[u8]) {
         issuer: None,
         tenant_claim: "tenant".into(),
         role_claim: "role".into(),
+        sessions_outlive: false,
     };
     let keys = KeySet::shared(&Secret::new("a shared secret of more than 32 bytes")).expect("long enough");
     let text = String::from_utf8_lossy(data);

@@ -42,7 +42,8 @@ pub fn identify(data: &[u8]) {
     let Ok((_, Step::Hello(hello))) = Startup::new(Tls::Absent).step(&packet) else { return };
     let sources = [Identify::Sni, Identify::Options, Identify::User, Identify::Database, Identify::Jwt];
     let chosen = sources.into_iter().enumerate().filter(|(at, _)| flags & (1 << at) != 0).map(|(_, source)| source);
-    let rules = Rules { identify: chosen.collect(), domain: Some("db.example".into()), notices: false };
+    let rules =
+        Rules { identify: chosen.collect(), domain: Some("db.example".into()), notices: false, require_tls: false };
     let mut table = Table { wildcard: (flags & 32 != 0).then(|| entry("*", None, true)), ..Table::default() };
     for (tenant, role, others) in [("acme", Some("acme_reader"), false), ("a_b", Some("a_b"), true)] {
         table.entries.insert(tenant.into(), entry(tenant, role, others));

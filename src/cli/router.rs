@@ -21,7 +21,7 @@ use crate::router::identify::Rules;
 use crate::router::leasing::{LeaseBook, Leasing};
 use crate::router::login::Tokens;
 use crate::router::look_up::derived_administrators;
-use crate::router::metering::{Collector, Journal, Metering, MeteringConfig};
+use crate::router::metering::{Collector, Delivery, Journal, Metering, MeteringConfig};
 use crate::router::requests::Requests;
 use crate::router::serve::{self, Config, Running, Sources, start};
 use crate::router::table::Table;
@@ -175,13 +175,13 @@ async fn by_database(args: &RouterArgs, signals: &Signals) -> Result<u8, Failure
     let (told, condition) = watch::channel(Condition::default());
     let draining = told.clone();
     follower.spawn(stale(followed.standing.clone(), told, stop.clone()));
+    let metering = Metering::new(metering, collector);
     if let Some(address) = args.http {
-        let usage = usage_reader(database);
+        let usage = (usage_reader(database), metering.delivery());
         let own = (replica, Some(Arc::clone(&requests)), Some(usage));
         let state = http_state(&running, (table, rules), Some(followed.tokens()), condition, own);
         follower.spawn(serve_http(listen_http(address).await?, state, stop.clone()));
     }
-    let metering = Metering::new(metering, collector);
     follower.spawn(metering.run(team.clone(), stop.clone()));
     let leasing = Leasing { escrow, team: team.clone(), book, requests, rules: followed.rules.clone() };
     follower.spawn(leasing.run(stop.clone()));
@@ -222,19 +222,23 @@ async fn listen_http(address: SocketAddr) -> Result<TcpListener, Failure> {
     Ok(listener)
 }
 
+/// Where usage is read, and how it gets there.
+type OwnUsage = (UsageReader, watch::Receiver<Delivery>);
+
 fn http_state(
     running: &Running,
     (table, rules): (watch::Receiver<Arc<Table>>, watch::Receiver<Arc<Rules>>),
     tokens: Option<Arc<dyn Tokens>>,
     condition: watch::Receiver<Condition>,
-    (replica, requests, usage): (u8, Option<Arc<Requests>>, Option<UsageReader>),
+    (replica, requests, usage): (u8, Option<Arc<Requests>>, Option<OwnUsage>),
 ) -> Arc<HttpState> {
     let team = running.team().clone();
     let reports: Reports = Box::new(move || {
         let team = team.clone();
         Box::pin(async move { http::reports(&team).await })
     });
-    Arc::new(HttpState { table, rules, tokens, requests, condition, reports, usage, replica })
+    let (usage, delivery) = usage.unzip();
+    Arc::new(HttpState { table, rules, tokens, requests, condition, reports, usage, delivery, replica })
 }
 
 /// Over a connection of its own, made when somebody asks for the first time.

@@ -43,6 +43,7 @@ pub(super) fn check_router<'a>(object: &'a Object<'a>, report: &'a Report) -> Op
     let pooling = spec.word("pooling", &POOLINGS).map(|word| word.value);
     let identify = identify(spec);
     let notices = spec.flag("notices").unwrap_or(false);
+    let require_tls = spec.flag("requireTls").unwrap_or(false);
     let jwt_written = spec.seems_written("jwt");
     let jwt = spec.map("jwt").and_then(jwt);
     if let Some((_, mark)) = identify.as_ref().filter(|(ways, _)| ways.contains(&Identify::Jwt) && !jwt_written) {
@@ -60,6 +61,7 @@ pub(super) fn check_router<'a>(object: &'a Object<'a>, report: &'a Report) -> Op
         pooling: pooling.unwrap_or(Pooling::Transaction),
         identify: identify.map_or_else(|| DEFAULT_IDENTIFY.to_vec(), |(ways, _)| ways),
         notices,
+        require_tls,
         jwt,
         paused,
         origins,
@@ -124,6 +126,7 @@ fn jwt(mut fields: Fields<'_>) -> Option<Jwt> {
     let mut text = |key| fields.line(key, CLAIM_CHARS_MAX).map(|text| text.value.to_owned());
     let (audience, issuer) = (text("audience"), text("issuer"));
     let (tenant_claim, role_claim) = (text("tenantClaim"), text("roleClaim"));
+    let sessions_outlive = fields.flag("sessionsOutlive").unwrap_or(false);
     fields.close();
     Some(Jwt {
         keys: jwks.or(secret)?,
@@ -131,6 +134,7 @@ fn jwt(mut fields: Fields<'_>) -> Option<Jwt> {
         issuer,
         tenant_claim: tenant_claim.unwrap_or_else(|| "tenant".to_owned()),
         role_claim: role_claim.unwrap_or_else(|| "role".to_owned()),
+        sessions_outlive,
     })
 }
 

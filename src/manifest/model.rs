@@ -184,6 +184,8 @@ pub struct Router {
     pub identify: Vec<Identify>,
     /// Sessions are told when a ceiling is nearly reached.
     pub notices: bool,
+    /// Clients on other machines must encrypt.
+    pub require_tls: bool,
     pub jwt: Option<Jwt>,
     pub paused: bool,
     pub origins: Origins,
@@ -201,6 +203,9 @@ pub struct Jwt {
     pub issuer: Option<String>,
     pub tenant_claim: String,
     pub role_claim: String,
+    /// Sessions go on when the tokens that began them expire.
+    #[serde(default)]
+    pub sessions_outlive: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

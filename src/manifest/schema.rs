@@ -278,6 +278,9 @@ shape! {
         /// Whether sessions are told, once a minute, that a ceiling is nearly reached (80 %).
         #[schemars(extend("default" = false))]
         notices: Option<bool>,
+        /// Whether clients on other machines are refused that do not encrypt.
+        #[schemars(extend("default" = false))]
+        require_tls: Option<bool>,
         /// Whose signed tokens are believed; needed where `identify` lists `jwt`.
         jwt: Option<JwtSpec>,
         /// Read, compared and shown, never written.
@@ -302,6 +305,9 @@ shape! {
         /// The claim that names the role; a token without it is the tenant's owner.
         #[schemars(extend("default" = "role"))]
         role_claim: Option<Line<255>>,
+        /// Whether sessions go on when the tokens that began them expire. They end otherwise.
+        #[schemars(extend("default" = false))]
+        sessions_outlive: Option<bool>,
     }
 
     /// A database, its owner role called like the tenant, and what it may do.

@@ -301,9 +301,9 @@ fn router_text(name: &str, spec: &serde_json::Value) -> Option<String> {
     let ways: Vec<&str> = spec.get("identify")?.as_array()?.iter().filter_map(|way| way.as_str()).collect();
     parts.push(format!("identify: [{}]", ways.join(", ")));
     // JSON is YAML.
-    parts.extend(
-        (spec.get("notices").and_then(|told| told.as_bool()) == Some(true)).then(|| "notices: true".to_owned()),
-    );
+    for flag in ["notices", "requireTls"] {
+        parts.extend((spec.get(flag).and_then(|told| told.as_bool()) == Some(true)).then(|| format!("{flag}: true")));
+    }
     parts.extend(spec.get("jwt").filter(|jwt| jwt.is_object()).map(|jwt| format!("jwt: {jwt}")));
     Some(format!("{HEAD}Router\nmetadata: {{ name: {name} }}\nspec: {{ {} }}\n", parts.join(", ")))
 }

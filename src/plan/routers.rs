@@ -12,6 +12,7 @@ pub fn router_spec(router: &Router) -> Value {
         "pooling": router.pooling,
         "identify": router.identify,
         "notices": router.notices,
+        "requireTls": router.require_tls,
         "jwt": router.jwt,
     })
 }

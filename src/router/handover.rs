@@ -2,6 +2,9 @@
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
 
 use crate::manifest::Pooling;
 pub use crate::tenancy::ScramKeys;
@@ -41,6 +44,17 @@ pub struct Session {
     /// `replication=true` or `database`: a server connection of its own, no pool.
     pub replication: Option<String>,
     pub proof: Proof,
+    /// `None`: as long as its client likes.
+    pub lasts: Option<Lasts>,
+}
+
+/// How long a session goes on that a token began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lasts {
+    /// From the login on, until the token expires.
+    For(Duration),
+    /// Until this API key is revoked.
+    WhileKey(Uuid),
 }
 
 /// How the router logs in to the instance as a role.

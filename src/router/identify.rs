@@ -19,6 +19,8 @@ pub struct Rules {
     pub domain: Option<String>,
     /// Sessions are told when a ceiling is nearly reached.
     pub notices: bool,
+    /// Of clients on other machines.
+    pub require_tls: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

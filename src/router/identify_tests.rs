@@ -35,7 +35,12 @@ fn table() -> Table {
 
 fn rules() -> Rules {
     use Identify::{Database, Options, Sni, User};
-    Rules { identify: vec![Sni, Options, User, Database], domain: Some("db.example.com".into()), notices: false }
+    Rules {
+        identify: vec![Sni, Options, User, Database],
+        domain: Some("db.example.com".into()),
+        notices: false,
+        require_tls: false,
+    }
 }
 
 /// `user`, `database`, `sni` and `option` by name, in one line.
@@ -174,7 +179,7 @@ fn suspended_and_retired_tenants_hear_it_after_the_right_password() {
 
 #[test]
 fn a_source_that_is_not_listed_names_nobody() {
-    let only = |source| Rules { identify: vec![source], domain: None, notices: false };
+    let only = |source| Rules { identify: vec![source], domain: None, notices: false, require_tls: false };
     let check = |rules: Rules, text| {
         let (sni, hello) = ask(text);
         line(identify(&rules, &table(), sni.as_deref(), &hello))
@@ -212,8 +217,12 @@ fn pooling_is_chosen_by_option_user_or_database() {
 
 #[test]
 fn a_token_is_a_password_only_where_the_router_takes_tokens() {
-    let takes =
-        Rules { identify: vec![Identify::Options, Identify::User, Identify::Jwt], domain: None, notices: false };
+    let takes = Rules {
+        identify: vec![Identify::Options, Identify::User, Identify::Jwt],
+        domain: None,
+        notices: false,
+        require_tls: false,
+    };
     let check = |rules: &Rules, text| line(identify(rules, &table(), None, &ask(text).1));
     assert_eq!(check(&takes, "user=token"), "token for None");
     assert_eq!(check(&takes, "user=token.acme"), "token for Some(\"acme\")");
@@ -226,7 +235,8 @@ fn a_token_is_a_password_only_where_the_router_takes_tokens() {
     };
     assert_eq!(by(TokenBy::Password)(&takes), "token for Some(\"acme\")", "whatever the role is called");
     assert_eq!(by(TokenBy::OAuth)(&takes), "OAuth token for Some(\"acme\")");
-    let keys_only = Rules { identify: vec![Identify::User, Identify::ApiKey], domain: None, notices: false };
+    let keys_only =
+        Rules { identify: vec![Identify::User, Identify::ApiKey], domain: None, notices: false, require_tls: false };
     assert_eq!(by(TokenBy::OAuth)(&keys_only), "28000 this router takes no tokens as passwords");
     assert_eq!(check(&rules(), "user=token"), "28000 this router takes no tokens as passwords");
     let bearer = Bearer { tenant: None, database: None, pooling: None };

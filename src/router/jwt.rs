@@ -31,6 +31,8 @@ pub struct Claims {
     pub tenant: String,
     /// `None` for the owner.
     pub role: Option<String>,
+    /// When it is no longer taken, in seconds since 1970: `exp` and the leeway.
+    pub ends: i64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -211,11 +213,11 @@ fn read(claims: &Map<String, Value>, jwt: &Jwt, now: i64) -> Result<Claims, Wron
         None => Ok(None),
         Some(value) => value.as_f64().map(Some).ok_or(Wrong::Refused("one of its times is no number")),
     };
-    match time("exp")? {
-        Some(end) if now < end + LEEWAY => {}
+    let ends = match time("exp")? {
+        Some(end) if now < end + LEEWAY => end + LEEWAY,
         Some(_) => return Err(Wrong::Refused("it has expired")),
         None => return Err(Wrong::Refused("it never expires")),
-    }
+    };
     if time("nbf")?.is_some_and(|begin| now < begin - LEEWAY) {
         return Err(Wrong::Refused("it is not valid yet"));
     }
@@ -241,7 +243,9 @@ fn read(claims: &Map<String, Value>, jwt: &Jwt, now: i64) -> Result<Claims, Wron
         Some(_) => Err(Wrong::Refused("its tenant or role is no text")),
     };
     let tenant = name(&jwt.tenant_claim)?.ok_or(Wrong::Refused("it names no tenant"))?;
-    Ok(Claims { tenant, role: name(&jwt.role_claim)? })
+    #[expect(clippy::cast_possible_truncation, reason = "what is later than any clock is cut to the latest")]
+    let ends = ends.ceil() as i64;
+    Ok(Claims { tenant, role: name(&jwt.role_claim)?, ends })
 }
 
 #[cfg(test)]

@@ -77,6 +77,7 @@ pub(in super::super) fn settings() -> Jwt {
         issuer: None,
         tenant_claim: "tenant".to_owned(),
         role_claim: "role".to_owned(),
+        sessions_outlive: false,
     }
 }
 
@@ -114,7 +115,7 @@ fn refused(result: Result<Claims, Wrong>) -> &'static str {
 fn each_algorithm_is_checked_with_its_own_key() {
     let issuer = Issuer::shared();
     let keys = KeySet::from_jwks(issuer.jwks().to_string().as_bytes()).expect("a set");
-    let right = Claims { tenant: "acme".to_owned(), role: Some("reader".to_owned()) };
+    let right = Claims { tenant: "acme".to_owned(), role: Some("reader".to_owned()), ends: NOW + 90 };
     for (alg, kid) in [("RS256", "rsa"), ("ES256", "ec"), ("EdDSA", "ed")] {
         let token = issuer.sign(&json!({ "alg": alg, "kid": kid }), &claims());
         assert_eq!(check(&token, &keys, &settings(), NOW), Ok(right.clone()), "{alg}");
@@ -178,7 +179,7 @@ fn times_are_kept_with_half_a_minute_of_leeway() {
 fn audience_issuer_and_names_are_those_of_the_manifest() {
     let strict = Jwt { audience: Some("db".to_owned()), issuer: Some("us".to_owned()), ..settings() };
     let ours = |aud: Value| json!({ "tenant": "acme", "exp": NOW + 60, "iss": "us", "aud": aud });
-    let owner = Claims { tenant: "acme".to_owned(), role: None };
+    let owner = Claims { tenant: "acme".to_owned(), role: None, ends: NOW + 90 };
     assert_eq!(shared(&ours(json!("db")), &strict), Ok(owner.clone()));
     assert_eq!(shared(&ours(json!(["web", "db"])), &strict), Ok(owner));
     for aud in [json!("web"), json!([]), json!(null), json!([["db"]]), json!("DB")] {

@@ -34,7 +34,7 @@ struct Tickets;
 impl Tokens for Tickets {
     fn check<'a>(&'a self, token: &'a Secret) -> BoxFuture<'a, Result<Option<Bears>, Report<'static>>> {
         let right = token.expose() == "ticket";
-        Box::pin(async move { Ok(right.then(|| Bears { tenant: "acme".into(), role: "acme".into() })) })
+        Box::pin(async move { Ok(right.then(|| Bears { tenant: "acme".into(), role: "acme".into(), lasts: None })) })
     }
 }
 
@@ -73,8 +73,12 @@ impl World {
         .into();
         let (table, tables) = watch::channel(Arc::new(Table { version: 1, entries, wildcard: None }));
         let identify = vec![Identify::Sni, Identify::User, Identify::Database, Identify::Jwt];
-        let (rules, ruled) =
-            watch::channel(Arc::new(Rules { identify, domain: Some("example".into()), notices: false }));
+        let (rules, ruled) = watch::channel(Arc::new(Rules {
+            identify,
+            domain: Some("example".into()),
+            notices: false,
+            require_tls: false,
+        }));
         let (on_client, clients) = mpsc::channel(100);
         let (on_cancel, cancels) = mpsc::channel(100);
         let tls = (!certificates.is_empty()).then(|| Arc::new(Tls::load(certificates).expect("loaded")));
@@ -411,20 +415,34 @@ async fn a_login_that_waits_is_small() {
 /// From elsewhere than this machine. A route's own passwords are never sent, only proven (SCRAM); a token is.
 #[tokio::test]
 async fn row_06_whose_password_would_be_read_on_the_way_is_told_to_use_tls_before_it_is_asked() {
+    let by_token = Rules { identify: vec![Identify::Jwt], ..Rules::default() };
+    let tls_only = Rules { identify: vec![Identify::Database], require_tls: true, ..Rules::default() };
+    for (rules, user) in [(by_token, "token"), (tls_only.clone(), "acme")] {
+        let (tag, body) = said_from_afar(rules, user).await;
+        assert_eq!(tag, b'E', "{body}");
+        assert!(body.contains("C28000\0") && body.contains("sslmode=require"), "{body}");
+    }
+    // Without the rule a password is asked for, by SCRAM.
+    assert_eq!(said_from_afar(Rules { require_tls: false, ..tls_only }, "acme").await.0, b'R');
+}
+
+/// The first message that a client from another machine hears, without TLS.
+async fn said_from_afar(rules: Rules, user: &str) -> (u8, String) {
     let listener = bind("127.0.0.1:0".parse().expect("an address")).expect("bound");
     let connecting = TcpStream::connect(listener.local_addr().expect("bound"));
     let (client, accepted) = tokio::join!(connecting, listener.accept());
     let (mut client, (accepted, _)) = (client.expect("connected"), accepted.expect("accepted"));
-    let rules = Rules { identify: vec![Identify::Jwt], domain: None, notices: false };
     let logins = logins(Doors { rules: watch::channel(Arc::new(rules)).1, ..doors_to_nothing() });
     let room = logins.room().await.expect("open");
-    client.write_all(&startup(&[("user", "token"), ("database", "acme")])).await.expect("sent");
+    client.write_all(&startup(&[("user", user), ("database", "acme")])).await.expect("sent");
     let peer = "203.0.113.9:40000".parse().expect("an address");
-    let (heard, ()) = tokio::join!(message(&mut client), logins.login(accepted, peer, 1, room));
-    let (tag, body) = heard;
-    let text = String::from_utf8_lossy(&body).into_owned();
-    assert_eq!(tag, b'E', "{text}");
-    assert!(text.contains("C28000\0") && text.contains("sslmode=require"), "{text}");
+    let hearing = async move {
+        let heard = message(&mut client).await;
+        drop(client);
+        heard
+    };
+    let ((tag, body), ()) = tokio::join!(hearing, logins.login(accepted, peer, 1, room));
+    (tag, String::from_utf8_lossy(&body).into_owned())
 }
 
 mod with_tls {

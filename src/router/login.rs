@@ -8,11 +8,12 @@ use aws_lc_rs::rand;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::future::BoxFuture;
+use tokio::sync::watch;
 
 use crate::tenancy::Secret;
 
 use super::credentials::Known;
-use super::handover::{Client, Proof, Session};
+use super::handover::{Client, Lasts, Proof, Session};
 use super::identify::{self, Bearer, Identity, Who};
 use super::listener::Doors;
 use super::protocol::client_login::{ClientLogin, Failure, Progress, authentication_ok};
@@ -22,6 +23,7 @@ use super::protocol::scram::NONCE_CHARS;
 use super::protocol::startup::{Cancel, Hello, Startup, Step, Tls};
 use super::table::Table;
 use super::tls::ALPN;
+use super::tokens::ApiKeys;
 use super::wire::Wire;
 
 /// How a login ended.
@@ -71,6 +73,11 @@ pub trait Tokens: Send + Sync {
     fn issuer(&self) -> Option<String> {
         None
     }
+
+    /// The API keys in use: a session ends with the one that began it.
+    fn api_keys(&self) -> Option<watch::Receiver<Arc<ApiKeys>>> {
+        None
+    }
 }
 
 /// What a right token stands for.
@@ -79,6 +86,8 @@ pub struct Bears {
     pub tenant: String,
     /// In any form that a user name has: `reader`, `acme_reader`, `reader.acme`; `acme` is the owner.
     pub role: String,
+    /// How long a session goes on that it begins.
+    pub lasts: Option<Lasts>,
 }
 
 /// What a connection is for.
@@ -119,21 +128,25 @@ impl<'a> Login<'a> {
         };
         let table = Arc::clone(&self.doors.table.borrow());
         let sni = self.wire.tls.as_deref().and_then(|tls| tls.server_name());
-        let identity = identify::identify(&self.doors.rules.borrow(), &table, sni, &hello);
+        let rules = Arc::clone(&self.doors.rules.borrow());
+        if rules.require_tls && self.wire.tls.is_none() && !self.is_local() {
+            return End::Refused(Box::new(unencrypted("this router takes encrypted connections only")));
+        }
+        let identity = identify::identify(&rules, &table, sni, &hello);
         let mut out = hello.negotiation.clone();
-        let (who, proof) = match identity {
+        let (who, proof, lasts) = match identity {
             Ok(Identity::Role(mut who)) => {
                 let proof = self.prove(&mut who, &mut out).await;
-                (who, proof)
+                (who, proof, None)
             }
             Ok(Identity::Token(bearer, by)) => Box::pin(self.bear(&bearer, by, &mut out)).await,
             Err(report) => return End::Refused(Box::new(report)),
         };
-        self.end(hello, who, proof, out)
+        self.end(hello, who, proof.map(|proof| (proof, lasts)), out)
     }
 
-    fn end(&self, hello: Hello, who: Who, proof: Result<Proof, Stop>, unsent: Vec<u8>) -> End {
-        let proof = match (proof, who.refusal) {
+    fn end(&self, hello: Hello, who: Who, proof: Result<(Proof, Option<Lasts>), Stop>, unsent: Vec<u8>) -> End {
+        let (proof, lasts) = match (proof, who.refusal) {
             (Ok(_), Some(refusal)) => return End::Refused(Box::new(refusal)),
             (Ok(proof), None) => proof,
             (Err(Stop::Refused(report)), _) => return End::Refused(Box::new(report)),
@@ -148,7 +161,8 @@ impl<'a> Login<'a> {
         let pooling = who.pooling.unwrap_or(entry.pooling);
         let (id, peer) = (self.id, self.peer);
         let Hello { minor, settings, replication, .. } = hello;
-        let session = Session { id, peer, entry, role: who.role, pooling, minor, settings, replication, proof };
+        let session =
+            Session { id, peer, entry, role: who.role, pooling, minor, settings, replication, proof, lasts };
         End::LoggedIn(Box::new(session), unsent)
     }
 
@@ -238,26 +252,30 @@ impl<'a> Login<'a> {
     }
 
     /// The same for a token; who it is, is known only afterwards.
-    async fn bear(&mut self, bearer: &Bearer, by: TokenBy, out: &mut Vec<u8>) -> (Who, Result<Proof, Stop>) {
+    async fn bear(
+        &mut self,
+        bearer: &Bearer,
+        by: TokenBy,
+        out: &mut Vec<u8>,
+    ) -> (Who, Result<Proof, Stop>, Option<Lasts>) {
         let nobody = identify::borne(&Table::default(), "", "", bearer);
         let bears = match self.token(by, out).await {
             Ok(Some(bears)) if bearer.tenant.as_ref().is_none_or(|tenant| *tenant == bears.tenant) => bears,
-            Ok(_) => return (nobody, Err(Stop::WrongPassword)),
-            Err(stop) => return (nobody, Err(stop)),
+            Ok(_) => return (nobody, Err(Stop::WrongPassword), None),
+            Err(stop) => return (nobody, Err(stop), None),
         };
         let table = Arc::clone(&self.doors.table.borrow());
         let who = identify::borne(&table, &bears.tenant, &bears.role, bearer);
-        let Some(entry) = &who.entry else { return (who, Err(Stop::WrongPassword)) };
+        let Some(entry) = &who.entry else { return (who, Err(Stop::WrongPassword), None) };
         let proof = self.doors.credentials.proof(entry, &who.role).await.map_err(Stop::from);
         authentication_ok(out);
-        (who, proof)
+        (who, proof, bears.lasts)
     }
 
     async fn token(&mut self, by: TokenBy, out: &mut Vec<u8>) -> Result<Option<Bears>, Stop> {
         if self.wire.tls.is_none() && !self.is_local() {
             let message = "a token is a password in the clear, and this connection is not encrypted";
-            let hint = "Connect with sslmode=require, or better verify-full.";
-            return Err(Report::fatal(SqlState::INVALID_AUTHORIZATION, message).hint(hint).into());
+            return Err(unencrypted(message).into());
         }
         let Some(tokens) = &self.doors.tokens else {
             let message = "this router has no keys to check tokens with";
@@ -299,6 +317,11 @@ impl<'a> Login<'a> {
             }
         }
     }
+}
+
+fn unencrypted(message: &'static str) -> Report<'static> {
+    let hint = "Connect with sslmode=require, or better verify-full.";
+    Report::fatal(SqlState::INVALID_AUTHORIZATION, message).hint(hint)
 }
 
 /// Fresh, as Postgres and libpq make theirs.

@@ -219,7 +219,7 @@ pub fn parse(path: &Path, text: &str, before: &Routes) -> Result<Routes, Error> 
         }
     }
     let all = vec![Identify::Sni, Identify::Options, Identify::User, Identify::Database];
-    reading.routes.rules = Rules { identify: identify.unwrap_or(all), domain, notices: false };
+    reading.routes.rules = Rules { identify: identify.unwrap_or(all), domain, notices: false, require_tls: false };
     Ok(reading.routes)
 }
 

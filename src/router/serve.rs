@@ -28,6 +28,7 @@ use super::protocol::server_login::cancel_request;
 use super::table::{Entry, Table};
 use super::throttle::Throttle;
 use super::tls::{PemFiles, Tls, TlsError};
+use super::tokens::ApiKeys;
 use super::worker::{CancelRequest, OpenRequest, Outside, Team, Timing, replica_of};
 
 #[derive(Debug, Clone)]
@@ -122,6 +123,11 @@ pub fn start(config: &Config, sources: Sources) -> Result<Running, Error> {
     if let Some(tls) = &tls {
         tasks.spawn(Arc::clone(tls).follow(stop.clone()));
     }
+    if let Some(keys) = sources.tokens.as_ref().and_then(|tokens| tokens.api_keys()) {
+        // Before the first client.
+        team.api_keys(&keys.borrow());
+        tasks.spawn(follow_keys(team.clone(), keys, stop.clone()));
+    }
     let doors = Doors {
         table: sources.table,
         rules: sources.rules,
@@ -139,6 +145,12 @@ pub fn start(config: &Config, sources: Sources) -> Result<Running, Error> {
     tasks.spawn(listener::serve(socket, Arc::new(doors), stop.clone()));
     info!(%address, ?descriptors, "serving");
     Ok(Running { team, threads, tasks, stop, drain: config.drain, address })
+}
+
+async fn follow_keys(team: Team, mut keys: watch::Receiver<Arc<ApiKeys>>, stop: CancellationToken) {
+    while let Some(Ok(())) = stop.run_until_cancelled(keys.changed()).await {
+        team.api_keys(&keys.borrow_and_update());
+    }
 }
 
 impl Running {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
@@ -12,6 +13,7 @@ use uuid::Uuid;
 use crate::manifest::{Identify, Jwt, JwtKeys};
 use crate::tenancy::{API_KEY_PREFIX, ApiKey, Secret};
 
+use super::handover::Lasts;
 use super::identify::Rules;
 use super::jwks::Jwks;
 use super::jwt::{self, KeySet, Wrong};
@@ -104,13 +106,19 @@ impl Checker {
     fn api_key(&self, text: &str) -> Option<Bears> {
         let keys = Arc::clone(&self.api_keys.borrow());
         let key = keys.get(&ApiKey::id_of(text)?).filter(|key| key.is(text))?;
-        Some(bears(key.tenant.to_string(), key.role.as_ref().map(ToString::to_string)))
+        let lasts = Lasts::WhileKey(key.id);
+        Some(bears(key.tenant.to_string(), key.role.as_ref().map(ToString::to_string), Some(lasts)))
     }
 
     async fn jwt(&self, token: &str) -> Result<Option<Bears>, Report<'static>> {
         let issuer = self.issuer.borrow().clone().ok_or_else(no_keys)?;
-        match issuer.check(token, (self.clock)()).await? {
-            Ok(claims) => Ok(Some(bears(claims.tenant, claims.role))),
+        let now = (self.clock)();
+        match issuer.check(token, now).await? {
+            Ok(claims) => {
+                let left = claims.ends.saturating_sub(now.timestamp()).unsigned_abs();
+                let lasts = (!issuer.jwt.sessions_outlive).then(|| Lasts::For(Duration::from_secs(left)));
+                Ok(Some(bears(claims.tenant, claims.role, lasts)))
+            }
             Err(wrong) => {
                 debug!(reason = %wrong, "a JWT was refused");
                 Ok(None)
@@ -136,12 +144,16 @@ impl Tokens for Checker {
         // An issuer is a name; one that is an address can be asked.
         issuer.settings().issuer.clone().filter(|issuer| issuer.starts_with("https://"))
     }
+
+    fn api_keys(&self) -> Option<watch::Receiver<Arc<ApiKeys>>> {
+        Some(self.api_keys.clone())
+    }
 }
 
 /// `reader` of `acme` is named so that it can be no other tenant's.
-fn bears(tenant: String, role: Option<String>) -> Bears {
+fn bears(tenant: String, role: Option<String>, lasts: Option<Lasts>) -> Bears {
     let role = role.map_or_else(|| tenant.clone(), |role| format!("{role}.{tenant}"));
-    Bears { tenant, role }
+    Bears { tenant, role, lasts }
 }
 
 #[cfg(test)]

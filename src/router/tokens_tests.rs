@@ -17,7 +17,7 @@ fn now() -> DateTime<Utc> {
 }
 
 fn checker(identify: &[Identify], jwt: Option<Issuer>, keys: ApiKeys) -> Checker {
-    let rules = Rules { identify: identify.to_vec(), domain: None, notices: false };
+    let rules = Rules { identify: identify.to_vec(), domain: None, notices: false, require_tls: false };
     Checker {
         rules: watch::channel(Arc::new(rules)).1,
         issuer: watch::channel(jwt.map(Arc::new)).1,
@@ -30,8 +30,10 @@ fn claims() -> Value {
     json!({ "tenant": "acme", "role": "reader", "exp": now().timestamp() + 60 })
 }
 
+/// Of [`claims`].
 fn reader() -> Bears {
-    Bears { tenant: "acme".to_owned(), role: "reader.acme".to_owned() }
+    let lasts = Some(Lasts::For(Duration::from_secs(90)));
+    Bears { tenant: "acme".to_owned(), role: "reader.acme".to_owned(), lasts }
 }
 
 async fn ask(checker: &Checker, token: &str) -> Result<Option<Bears>, Report<'static>> {
@@ -147,8 +149,27 @@ async fn each_kind_is_taken_only_where_the_manifest_lists_it() {
     {
         let checker = checker(ways, issuer(), keys.clone());
         assert_eq!(ask(&checker, &jwt).await, Ok(takes_jwt.then(reader)));
-        assert_eq!(ask(&checker, text.expose()).await, Ok(takes_key.then(reader)));
+        let by_key = || Bears { lasts: Some(Lasts::WhileKey(id)), ..reader() };
+        assert_eq!(ask(&checker, text.expose()).await, Ok(takes_key.then(by_key)));
     }
     let checker = checker(&[Identify::ApiKey], None, ApiKeys::new());
     assert_eq!(ask(&checker, text.expose()).await, Ok(None));
+}
+
+#[tokio::test]
+async fn a_session_lasts_as_long_as_its_token_unless_the_manifest_says_otherwise() {
+    let secret = |name: &str| (name == "JWT_SECRET").then(|| Secret::new("a shared secret of more than 32 bytes"));
+    for (exp, outlive, lasts) in [
+        (json!(now().timestamp() + 600), false, Some(Lasts::For(Duration::from_secs(630)))),
+        (json!(now().timestamp() - 10), false, Some(Lasts::For(Duration::from_secs(20)))),
+        (json!(now().timestamp() + 600), true, None),
+        (json!(1e300), false, Some(Lasts::For(Duration::from_secs((i64::MAX - now().timestamp()).unsigned_abs())))),
+    ] {
+        let jwt = Jwt { sessions_outlive: outlive, ..settings() };
+        let issuer = Issuer::new(jwt, &(Box::new(secret) as Environment), None);
+        let checker = checker(&[Identify::Jwt], Some(issuer), ApiKeys::new());
+        let token = Signer::shared().sign(&json!({ "alg": "HS256" }), &json!({ "tenant": "acme", "exp": exp }));
+        let bears = ask(&checker, &token).await.expect("told").expect("right");
+        assert_eq!(bears.lasts, lasts, "{exp}");
+    }
 }

@@ -64,10 +64,17 @@ async fn what_two_routers_count_is_what_their_clients_asked() {
     // Killed in the middle: what was sealed is in or on disk, and the rest is within a gap that says so.
     ask(&at_other, 100).await;
     other.kill().await;
-    let other = start(folder.path(), &url, &["--cache", &cache]).await;
+    let http = format!("127.0.0.1:{}", free_port().expect("a free port"));
+    let other = start(folder.path(), &url, &["--cache", &cache, "--http", &http]).await;
+    let told = async |path: &str| {
+        let answer = reqwest::get(format!("http://{http}{path}")).await.expect("answered");
+        answer.text().await.expect("a body")
+    };
     let at_other = session(other.port, &tenant, &password).await;
     ask(&at_other, 50).await;
     eventually("the next life has flushed", async || (reads(&world).await >= 550).then_some(())).await;
+    let none_waits = async || told("/metrics").await.contains("\no7s_router_usage_waiting 0\n").then_some(());
+    eventually("nothing waits", none_waits).await;
     let gaps = "SELECT count(*) FROM o7s.meter_gaps WHERE until - since < interval '1 minute'";
     assert_eq!(number(&world, gaps).await, 1);
 
@@ -80,6 +87,9 @@ async fn what_two_routers_count_is_what_their_clients_asked() {
     let journal = folder.path().join("routes.meters");
     let kept = async || std::fs::metadata(&journal).ok().filter(|file| file.len() > 256).map(drop);
     eventually("it is on disk", kept).await;
+    let warned = async || told("/readyz").await.contains("the control database takes no usage since").then_some(());
+    eventually("it says that usage waits", warned).await;
+    assert!(none_waits().await.is_none());
     // Two more rounds, so that none of the 70 is open any more.
     tokio::time::sleep(Duration::from_millis(1500)).await;
     assert_eq!(reads(&world).await, before);

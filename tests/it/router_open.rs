@@ -253,10 +253,18 @@ async fn row_122_a_promoted_standby_takes_the_connections_within_two_seconds() {
     let took = found.saturating_duration_since(promoted);
     assert!(took < Duration::from_secs(2), "{took:?}");
 
-    // The old primary comes back as it was: what was kept to last stays.
+    // What was kept to last stays.
     let again = opener.open(&asked).await.expect("opened");
     assert_eq!(again.address, at(second));
     drop((opened, again));
+    // A router that starts now knows nothing of that, and both take writes.
+    primary.start(first, &test_settings(), Duration::from_secs(60)).await.expect("started again");
+    for endpoints in [[second, first], [first, second]] {
+        let asked = request(endpoints.map(at).to_vec(), "postgres", password("right"));
+        let found = self::opener().open(&asked).await.expect("opened");
+        assert_eq!(found.address, at(second), "the one that was promoted");
+    }
+    primary.stop().await.expect("stopped");
     standby.stop().await.expect("stopped");
 }
 

@@ -28,16 +28,19 @@ pub struct RouterSpec {
     pub domain: Option<String>,
     pub pooling: Pooling,
     pub identify: Vec<Identify>,
-    /// Whose tokens are believed.
     /// Sessions are told when a ceiling is nearly reached.
     pub notices: bool,
+    /// Of clients on other machines.
+    pub require_tls: bool,
+    /// Whose tokens are believed.
     pub jwt: Option<Jwt>,
 }
 
 impl Default for RouterSpec {
     fn default() -> RouterSpec {
         let identify = vec![Identify::Sni, Identify::Options, Identify::User, Identify::Database];
-        RouterSpec { domain: None, pooling: Pooling::Transaction, identify, notices: false, jwt: None }
+        let (domain, jwt, pooling) = (None, None, Pooling::Transaction);
+        RouterSpec { domain, pooling, identify, notices: false, require_tls: false, jwt }
     }
 }
 
@@ -50,7 +53,8 @@ impl RouterSpec {
     }
 
     pub fn rules(&self) -> Rules {
-        Rules { identify: self.identify.clone(), domain: self.domain.clone(), notices: self.notices }
+        let (identify, domain) = (self.identify.clone(), self.domain.clone());
+        Rules { identify, domain, notices: self.notices, require_tls: self.require_tls }
     }
 }
 

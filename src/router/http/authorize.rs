@@ -16,9 +16,17 @@ use super::{Answer, HttpState, problem};
 
 /// Whom the request's token stands for, or the answer to a request without a good one.
 pub async fn bearer(state: &HttpState, headers: &HeaderMap) -> Result<Bears, Box<Answer>> {
-    let Some(token) = token(headers) else {
-        let detail = "send a token as Authorization: Bearer TOKEN, or an API key as x-api-key: KEY";
-        return Err(unauthorized(detail, "Bearer").into());
+    let token = match tokens_of(headers).as_slice() {
+        [] => {
+            let detail = "send a token as Authorization: Bearer TOKEN, or an API key as x-api-key: KEY";
+            return Err(unauthorized(detail, "Bearer").into());
+        }
+        [token] => Secret::new(*token),
+        // The application may look at another one.
+        [..] => {
+            let detail = "authorization, x-api-key and apikey carry different tokens; send one";
+            return Err(unauthorized(detail, "Bearer error=\"invalid_request\"").into());
+        }
     };
     let unavailable = |text: &str| Box::new(problem(StatusCode::SERVICE_UNAVAILABLE, text));
     let Some(tokens) = &state.tokens else {
@@ -50,7 +58,7 @@ pub async fn authorize(state: &HttpState, headers: &HeaderMap) -> Answer {
     match entry.state {
         State::Active => {}
         State::Paused { .. } => {
-            let mut answer = problem(StatusCode::LOCKED, "the tenant is being moved; try again in a moment");
+            let mut answer = problem(StatusCode::LOCKED, "the tenant is paused; try again in a moment");
             answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
             return answer;
         }
@@ -103,29 +111,25 @@ fn unauthorized(detail: &str, challenge: &'static str) -> Answer {
     answer
 }
 
-/// Of two different ones neither is taken, because the application may look at the other.
-fn token(headers: &HeaderMap) -> Option<Secret> {
-    let mut found: Option<&str> = None;
-    for name in [AUTHORIZATION.as_str(), "x-api-key", "apikey"] {
-        for value in headers.get_all(name) {
-            let text = value.to_str().ok()?;
-            let text = if name == AUTHORIZATION.as_str() {
-                let (scheme, token) = text.split_once(' ')?;
-                if !scheme.eq_ignore_ascii_case("bearer") {
-                    return None;
-                }
-                token
-            } else {
-                text
-            };
-            let text = text.trim();
-            if found.is_some_and(|found| found != text) {
-                return None;
-            }
-            found = Some(text);
-        }
+/// Those that a request carries, each once. Anything else in their place, as another scheme, makes it carry none.
+fn tokens_of(headers: &HeaderMap) -> Vec<&str> {
+    let names = [AUTHORIZATION.as_str(), "x-api-key", "apikey"];
+    let values = names.into_iter().flat_map(|name| headers.get_all(name).iter().map(move |value| (name, value)));
+    let tokens: Option<Vec<&str>> = values.map(|(name, value)| token_in(name, value)).collect();
+    let mut tokens = tokens.unwrap_or_default();
+    tokens.retain(|token| !token.is_empty());
+    tokens.sort_unstable();
+    tokens.dedup();
+    tokens
+}
+
+fn token_in<'a>(name: &str, value: &'a HeaderValue) -> Option<&'a str> {
+    let text = value.to_str().ok()?.trim();
+    if name != AUTHORIZATION.as_str() {
+        return Some(text);
     }
-    found.filter(|text| !text.is_empty()).map(Secret::new)
+    let (scheme, token) = text.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 /// The host that the client asked the gateway for, without its port. With several gateways the first one's word counts.

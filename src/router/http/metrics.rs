@@ -41,6 +41,11 @@ const SERIES: [(&str, &str, &str, Of); 13] = [
     }),
 ];
 
+const DELIVERY: [(&str, &str); 2] = [
+    ("o7s_router_usage_waiting", "Lines of usage that the control database is not known to have."),
+    ("o7s_router_usage_taken_timestamp_seconds", "When the control database had taken all usage there was."),
+];
+
 pub async fn text(state: &HttpState) -> String {
     let reports = (state.reports)().await;
     let mut out = String::new();
@@ -58,6 +63,11 @@ pub async fn text(state: &HttpState) -> String {
         let count = table.entries.values().filter(|entry| status::word(entry.state) == word).count();
         let _ = writeln!(out, "o7s_router_routes{{state=\"{word}\"}} {count}");
     }
+    if let Some(delivery) = state.delivery.as_ref().map(|delivery| *delivery.borrow()) {
+        let [(waiting, meaning), (taken, taken_meaning)] = DELIVERY;
+        single(&mut out, waiting, meaning, &delivery.waiting.to_string());
+        single(&mut out, taken, taken_meaning, &delivery.taken.timestamp().to_string());
+    }
     tenants(&mut out, reports);
     out
 }
@@ -65,7 +75,7 @@ pub async fn text(state: &HttpState) -> String {
 #[cfg(test)]
 pub fn names() -> impl Iterator<Item = &'static str> {
     let own = ["o7s_router_ready", "o7s_router_table_version", "o7s_router_routes"];
-    own.into_iter().chain(SERIES.map(|(name, ..)| name))
+    own.into_iter().chain(DELIVERY.map(|(name, _)| name)).chain(SERIES.map(|(name, ..)| name))
 }
 
 /// `reports` by name.

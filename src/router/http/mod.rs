@@ -32,6 +32,7 @@ use tracing::{debug, warn};
 
 use super::identify::Rules;
 use super::login::Tokens;
+use super::metering::Delivery;
 use super::requests::Requests;
 use super::table::Table;
 use super::worker::{Team, TenantReport};
@@ -63,6 +64,8 @@ pub struct HttpState {
     pub reports: Reports,
     /// Absent where none is kept.
     pub usage: Option<UsageReader>,
+    /// Likewise.
+    pub delivery: Option<watch::Receiver<Delivery>>,
     /// This replica's number.
     pub replica: u8,
 }

@@ -1,9 +1,11 @@
 //! What a router says of itself: whether it is ready, and whom it serves. No secret is in it.
 
+use chrono::{DateTime, Utc};
 use hyper::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::super::metering::Delivery;
 use super::super::table;
 use super::{Answer, HttpState, json_text};
 
@@ -60,10 +62,16 @@ pub fn readyz(state: &HttpState) -> Answer {
 /// What is amiss while it serves on. Old routes are no reason not to be ready: the control database going away must not
 /// take every replica out of service.
 fn warnings(state: &HttpState) -> Vec<String> {
-    let since = state.condition.borrow().stale_since.map(|since| since.format("%Y-%m-%d %H:%M:%S").to_string());
-    let text =
-        |since| format!("the control database cannot be followed since {since} UTC; the routes of then are served");
-    since.map(text).into_iter().collect()
+    let shown = |at: DateTime<Utc>| at.format("%Y-%m-%d %H:%M:%S").to_string();
+    let stale = state.condition.borrow().stale_since.map(shown).map(|since| {
+        format!("the control database cannot be followed since {since} UTC; the routes of then are served")
+    });
+    let delivery = state.delivery.as_ref().map(|delivery| *delivery.borrow()).filter(|delivery| delivery.fails);
+    let waits = delivery.map(|Delivery { waiting, taken, .. }| {
+        let since = shown(taken);
+        format!("the control database takes no usage since {since} UTC; {waiting} lines of it wait here")
+    });
+    stale.into_iter().chain(waits).collect()
 }
 
 pub fn reasons(state: &HttpState) -> Vec<String> {

@@ -23,7 +23,7 @@ impl Tokens for Words {
                 text if text.starts_with("wrong") => return Ok(None),
                 text => text.split_once('/').map_or((text, text), |parts| parts),
             };
-            Ok(Some(Bears { tenant: tenant.to_owned(), role: role.to_owned() }))
+            Ok(Some(Bears { tenant: tenant.to_owned(), role: role.to_owned(), lasts: None }))
         })
     }
 }
@@ -83,6 +83,7 @@ struct Server {
     address: std::net::SocketAddr,
     table: watch::Sender<Arc<Table>>,
     condition: watch::Sender<Condition>,
+    delivery: watch::Sender<Delivery>,
     http: reqwest::Client,
     stop: CancellationToken,
     task: JoinSet<()>,
@@ -96,7 +97,14 @@ impl Server {
         let entries = entries.into_iter().map(|(name, state)| entry(name, state)).collect();
         let (table, tables) = watch::channel(Arc::new(Table { version: 3, entries, ..Table::default() }));
         let (condition, conditions) = watch::channel(Condition::default());
-        let rules = Rules { identify: Vec::new(), domain: Some("db.example.com".to_owned()), notices: false };
+        let taken = DateTime::from_timestamp(1_800_000_000, 0).expect("a time");
+        let (delivery, deliveries) = watch::channel(Delivery { waiting: 2, taken, fails: false });
+        let rules = Rules {
+            identify: Vec::new(),
+            domain: Some("db.example.com".to_owned()),
+            notices: false,
+            require_tls: false,
+        };
         let state = HttpState {
             table: tables,
             rules: watch::channel(Arc::new(rules)).1,
@@ -105,6 +113,7 @@ impl Server {
             condition: conditions,
             reports: Box::new(move || Box::pin(std::future::ready(reports.clone()))),
             usage: Some(Box::new(|filter| Box::pin(std::future::ready(told(&filter))))),
+            delivery: Some(deliveries),
             replica: 4,
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -112,7 +121,7 @@ impl Server {
         let (stop, mut task) = (CancellationToken::new(), JoinSet::new());
         task.spawn(serve_http(listener, Arc::new(state), stop.clone()));
         let http = reqwest::Client::builder().no_proxy().build().expect("a client");
-        Server { url: format!("http://{address}"), address, table, condition, http, stop, task }
+        Server { url: format!("http://{address}"), address, table, condition, delivery, http, stop, task }
     }
 
     async fn get(&self, path: &str) -> (u16, String) {
@@ -136,7 +145,8 @@ async fn it_is_ready_with_routes_and_says_why_when_it_is_not() {
     server.table.send_replace(Arc::new(Table::default()));
     let since = DateTime::from_timestamp(1_800_000_000, 0);
     server.condition.send_replace(Condition { stale_since: since, draining: true });
-    insta::assert_snapshot!(server.get("/readyz").await.1.trim_end(), @r#"{"ready":false,"reasons":["no routes have been read yet","the router is stopping"],"warnings":["the control database cannot be followed since 2027-01-15 08:00:00 UTC; the routes of then are served"]}"#);
+    server.delivery.send_modify(|delivery| delivery.fails = true);
+    insta::assert_snapshot!(server.get("/readyz").await.1.trim_end(), @r#"{"ready":false,"reasons":["no routes have been read yet","the router is stopping"],"warnings":["the control database cannot be followed since 2027-01-15 08:00:00 UTC; the routes of then are served","the control database takes no usage since 2027-01-15 08:00:00 UTC; 2 lines of it wait here"]}"#);
     assert_eq!(
         (server.get("/readyz").await.0, server.get("/healthz").await.0, server.get("/x").await.0),
         (503, 200, 404)

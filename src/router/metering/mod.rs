@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -67,6 +67,17 @@ impl Collector {
     }
 }
 
+/// How usage gets to the control database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Delivery {
+    /// Lines that wait here, or of which nobody knows whether they were taken; 0 right after a flush.
+    pub waiting: usize,
+    /// When it had taken all there was; the router's start before the first time.
+    pub taken: DateTime<Utc>,
+    /// The last flush failed.
+    pub fails: bool,
+}
+
 pub struct Metering {
     config: MeteringConfig,
     collector: Arc<Collector>,
@@ -76,8 +87,7 @@ pub struct Metering {
     former: Option<Uuid>,
     connection: Option<Meters>,
     upkeep_at: Instant,
-    /// It was said that the control database does not take usage.
-    troubled: bool,
+    delivery: watch::Sender<Delivery>,
 }
 
 impl Metering {
@@ -100,8 +110,12 @@ impl Metering {
             former: former.writer,
             connection: None,
             upkeep_at,
-            troubled: false,
+            delivery: watch::Sender::new(Delivery { waiting: 0, taken: Utc::now(), fails: false }),
         }
+    }
+
+    pub fn delivery(&self) -> watch::Receiver<Delivery> {
+        self.delivery.subscribe()
     }
 
     /// Until `stop`, which comes after the workers have ended and handed over all; that is flushed then.
@@ -153,20 +167,20 @@ impl Metering {
 
     /// Everything that waits, as far as the control database takes it.
     async fn flush(&mut self, sealed: DateTime<Utc>) {
-        match self.send_all(sealed).await {
-            Ok(()) if self.troubled => {
-                self.troubled = false;
-                info!("the control database takes usage again");
-            }
+        let sent = self.send_all(sealed).await;
+        let Delivery { taken, fails: failed, .. } = *self.delivery.borrow();
+        match &sent {
+            Ok(()) if failed => info!("the control database takes usage again"),
             Ok(()) => {}
             Err(error) => {
                 self.connection = None;
-                if !self.troubled {
+                if !failed {
                     warn!(%error, "the control database does not take usage; it waits here");
                 }
-                self.troubled = true;
             }
         }
+        let taken = if sent.is_ok() { sealed } else { taken };
+        self.delivery.send_replace(Delivery { waiting: self.ledger.lines(), taken, fails: sent.is_err() });
     }
 
     async fn send_all(&mut self, sealed: DateTime<Utc>) -> Result<(), Error> {

@@ -3,8 +3,9 @@
 //! Failures that pass by themselves (a server that wakes, restarts or moves) are retried here, inside the time the client
 //! may wait; at most a few connects to an instance are under way, and one while it does not answer.
 //! With several endpoints the writable one is kept to.
-//! Read: gate (who may connect now), dial (the way there), this file (retries and failover).
+//! Read: gate (who may connect now), dial (the way there), ask (a question of ours), this file (retries and failover).
 
+mod ask;
 mod dial;
 mod gate;
 
@@ -170,7 +171,8 @@ impl Opener {
         }
     }
 
-    /// One attempt at every endpoint that may be the writable one.
+    /// One attempt at every endpoint that may be the writable one. The one that was it last is taken as soon as it answers;
+    /// otherwise the others are waited for a little, because an old primary may have come back beside its successor.
     async fn round(&self, request: &Request, gate: &Gate) -> Result<Reached, Failure> {
         let mut others: Vec<&Address> = request.entry.endpoints.iter().collect();
         if let [only] = others[..] {
@@ -181,25 +183,29 @@ impl Opener {
             tries.push(self.attempt_at(request, others.remove(at)));
         }
         let mut wait_until = Instant::now() + HEAD_START;
-        let (mut refusal, mut details) = (None, Vec::new());
+        let last = gate.writable();
+        let (mut refusal, mut details, mut writable) = (None, Vec::new(), Vec::new());
         loop {
             if tries.is_empty() {
                 tries.extend(others.drain(..).map(|other| self.attempt_at(request, other)));
             }
             match timeout_at(wait_until, tries.next()).await {
                 Ok(None) => break,
-                Err(_late) if others.is_empty() && !details.is_empty() => break,
+                Err(_late) if others.is_empty() && !(details.is_empty() && writable.is_empty()) => break,
                 Err(_late) => {
                     tries.extend(others.drain(..).map(|other| self.attempt_at(request, other)));
                     wait_until = Instant::now() + self.config.login;
                 }
                 Ok(Some((address, Ok(reached)))) => {
-                    if !reached.is_standby() {
-                        gate.keep_to(address);
+                    if reached.is_standby() {
+                        details.push(format!("{address} is a standby"));
+                        reached.stream.end().await;
+                    } else if last.as_ref() == Some(address) {
                         return Ok(reached);
+                    } else {
+                        writable.push(reached);
+                        tries.extend(others.drain(..).map(|other| self.attempt_at(request, other)));
                     }
-                    details.push(format!("{address} is a standby"));
-                    reached.stream.end().await;
                 }
                 Ok(Some((address, Err(failure)))) => {
                     details.push(format!("{address}: {}", brief(&failure.error)));
@@ -208,9 +214,13 @@ impl Opener {
                     }
                 }
             }
-            if others.is_empty() && !details.is_empty() {
+            if others.is_empty() && !(details.is_empty() && writable.is_empty()) {
                 wait_until = wait_until.min(Instant::now() + HEAD_START);
             }
+        }
+        if let Some(reached) = newest(&request.entry.instance, writable).await {
+            gate.keep_to(&reached.address);
+            return Ok(reached);
         }
         let none = || OpenError::Unreachable { detail: format!("no endpoint is writable: {}", details.join("; ")) };
         Err(refusal.unwrap_or_else(|| none().into()))
@@ -289,6 +299,28 @@ impl Opener {
         }
         Arc::clone(gates.entry(Arc::clone(instance)).or_insert_with(|| Arc::new(Gate::new(self.config.in_flight))))
     }
+}
+
+/// Of several that take writes the one that was promoted last.
+async fn newest(instance: &str, mut writable: Vec<Reached>) -> Option<Reached> {
+    if writable.len() < 2 {
+        return writable.pop();
+    }
+    let mut best: Option<(u32, Reached)> = None;
+    for mut reached in writable {
+        let Ok(Some(timeline)) = timeout(HEAD_START, reached.timeline()).await else { continue };
+        let lost = match &best {
+            Some((other, _)) if *other >= timeline => Some((timeline, reached)),
+            _ => best.replace((timeline, reached)),
+        };
+        let (Some((other, lost)), Some((timeline, kept))) = (lost, &best) else { continue };
+        if other < *timeline {
+            let (address, kept) = (&lost.address, &kept.address);
+            warn!(instance, %address, %kept, "two endpoints take writes; stop the one that was the primary before");
+        }
+        lost.stream.end().await;
+    }
+    best.map(|(_, reached)| reached)
 }
 
 /// Why an attempt came to nothing, and whether another may do better: the instance is starting, stopping, asleep or on its

@@ -14,6 +14,11 @@ use crate::router::table::{Logins, Roles, State};
 const READY: &[u8] = b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05I";
 const LET_IN: &[u8] = b"R\0\0\0\x08\0\0\0\0";
 const STANDBY: &[u8] = b"R\0\0\0\x08\0\0\0\0S\0\0\0\x16in_hot_standby\0on\0Z\0\0\0\x05I";
+/// Ready, and then what its timeline is.
+const TIMELINE_1: &[u8] =
+    b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05ID\0\0\0\x22\0\x01\0\0\0\x18000000010000000000000003Z\0\0\0\x05I";
+const TIMELINE_2: &[u8] =
+    b"R\0\0\0\x08\0\0\0\0Z\0\0\0\x05ID\0\0\0\x22\0\x01\0\0\0\x18000000020000000000000003Z\0\0\0\x05I";
 const STARTING: &[u8] = b"E\0\0\0\x27SFATAL\0VFATAL\0C57P03\0Mstarting up\0\0";
 
 fn address(at: SocketAddr) -> Address {
@@ -189,6 +194,25 @@ async fn row_122_after_a_promotion_the_next_connection_goes_to_the_new_primary()
     let started = Instant::now();
     assert_eq!(opener.open(&request).await.expect("opened").address, new.at);
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn row_122_of_two_that_take_writes_the_one_promoted_last_is_kept_to() {
+    for old_answers_first in [true, false] {
+        let late = |is_late: bool| Duration::from_millis(if is_late { 100 } else { 0 });
+        let old = Fake::start(&[TIMELINE_1], late(!old_answers_first)).await;
+        let new = Fake::start(&[TIMELINE_2], late(old_answers_first)).await;
+        let opener = opener();
+        let request = request(vec![old.at.clone(), new.at.clone()], SOON);
+        assert_eq!(opener.open(&request).await.expect("opened").address, new.at);
+        assert_eq!(opener.open(&request).await.expect("opened").address, new.at);
+        assert_eq!(old.seen(), 1, "what is known to be the writable one is not asked again");
+    }
+    // One that does not say is not kept to.
+    let dumb = Fake::start(&[READY], Duration::ZERO).await;
+    let new = Fake::start(&[TIMELINE_1], Duration::ZERO).await;
+    let request = request(vec![dumb.at.clone(), new.at.clone()], SOON);
+    assert_eq!(opener().open(&request).await.expect("opened").address, new.at);
 }
 
 #[tokio::test]

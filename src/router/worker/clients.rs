@@ -51,12 +51,15 @@ impl Worker {
             held_since: None,
             leave: 0,
             proof: session.proof,
+            ends: session.lasts.and_then(|lasts| self.ends(lasts)),
         };
         let Some(key) = self.seat(record) else { return };
         let number = self.team.next_number();
         self.halls.numbers.insert(number, key);
         self.halls.clients[key].number = number;
-        self.come_in(key, unsent);
+        if !self.end_if_over(key) {
+            self.come_in(key, unsent);
+        }
     }
 
     /// Gives a client its place here and its socket to epoll.

@@ -2,8 +2,7 @@
 //! nothing is shared: other threads send [`Order`]s.
 //!
 //! Read: outside (what it asks of the async side), socket, turns, crowd, state (its records), clients, servers, pools,
-//! pins, ceilings,
-//! leases, routes, report, meter.
+//! pins, tokens, ceilings, leases, routes, report, meter.
 
 mod ceilings;
 mod clients;
@@ -19,6 +18,7 @@ mod servers;
 mod socket;
 mod state;
 mod team;
+mod tokens;
 mod turns;
 
 use std::collections::HashMap;
@@ -31,6 +31,7 @@ use mio::{Events, Poll, Token};
 
 use super::protocol::frame::Out;
 use super::protocol::front::Shared;
+use super::tokens::ApiKeys;
 use meter::Meter;
 pub use outside::{CancelRequest, Leased, OpenRequest, Order, Outside, PoolId, ServerId};
 pub use report::{Counts, Report, TenantReport};
@@ -86,6 +87,10 @@ pub(super) struct Worker {
     /// Tenants that have a slot free, and somebody who waits for one.
     doors: Vec<usize>,
     next_tick: Option<Instant>,
+    /// The API keys in use; `None` until they are told.
+    keys: Option<Arc<ApiKeys>>,
+    /// When to look next whether a token has expired that began a session.
+    expiry: Option<Instant>,
     draining: Option<Instant>,
     meter: Meter,
 }
@@ -95,7 +100,7 @@ impl Worker {
     pub fn run(mut self) {
         let mut events = Events::with_capacity(1024);
         loop {
-            let patience = match self.next_tick {
+            let patience = match [self.next_tick, self.expiry].into_iter().flatten().min() {
                 _ if self.turns.patience().is_some() => self.turns.patience(),
                 Some(at) => Some(at.saturating_duration_since(self.now).max(Duration::from_millis(1))),
                 None => None,
@@ -122,6 +127,9 @@ impl Worker {
             self.take_turns();
             if self.next_tick.is_some_and(|at| at <= self.now) {
                 self.tick();
+            }
+            if self.expiry.is_some_and(|at| at <= self.now) {
+                self.end_expired();
             }
             for tenant in std::mem::take(&mut self.doors) {
                 self.open_door(tenant);
@@ -208,6 +216,7 @@ impl Worker {
             Order::Asks(give) => give(self.asks()),
             Order::Leased(leased) => self.leased(&leased),
             Order::Stored(sizes) => self.stored(&sizes),
+            Order::Keys(keys) => self.keys_change(keys),
             Order::Drain { until } => self.drain(until),
         }
     }

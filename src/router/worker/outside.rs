@@ -8,6 +8,7 @@ use super::report::Report;
 use super::state::ClientRecord;
 use crate::router::handover::{Client, OpenError, Proof, Server};
 use crate::router::table::{Encryption, Entry, Table};
+use crate::router::tokens::ApiKeys;
 use crate::store::{LeaseAsk, News};
 use crate::tenancy::escrow::Answer;
 use crate::tenancy::{Address, Metered};
@@ -59,6 +60,8 @@ pub enum Order {
     Leased(Leased),
     /// Sizes of tenants' databases, as measured last.
     Stored(Arc<HashMap<String, u64>>),
+    /// The API keys in use.
+    Keys(Arc<ApiKeys>),
     /// No more clients come. Those at rest are told to go, the others when they come to rest, or at `until`.
     Drain {
         until: Instant,

@@ -285,6 +285,9 @@ impl Worker {
         }
         let Some(key) = self.seat(record) else { return };
         self.halls.numbers.insert(number, key);
+        if self.end_if_over(key) {
+            return;
+        }
         if greeting {
             self.greet(key, &[]);
         } else {
@@ -335,6 +338,6 @@ fn retired(tenant: &str) -> Report<'static> {
 }
 
 fn cut_short() -> Report<'static> {
-    Report::fatal(SqlState(*b"40001"), "the transaction was ended because the tenant is being moved")
+    Report::fatal(SqlState(*b"40001"), "the transaction was ended because the tenant is paused")
         .hint("It was rolled back. Connect again and run it again.")
 }

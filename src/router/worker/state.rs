@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use mio::Token;
 use slab::Slab;
+use uuid::Uuid;
 
 use super::ceilings::Ceilings;
 use super::crowd::Crowd;
@@ -99,6 +100,15 @@ pub struct ClientRecord {
     pub(super) leave: u32,
     /// What is known of it for login, should it go to another worker.
     pub(super) proof: Proof,
+    /// What it ends with at the latest.
+    pub(super) ends: Option<Ends>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ends {
+    At(Instant),
+    /// With the API key that began it.
+    WithKey(Uuid),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,6 +19,7 @@ use crate::router::handover::{Client, OpenError, Server};
 use crate::router::protocol::frame::Out;
 use crate::router::protocol::front::Shared;
 use crate::router::table::{Entry, Table};
+use crate::router::tokens::ApiKeys;
 use crate::store::LeaseAsk;
 
 /// Bits of the process number in a cancel key that name the client, below those of its replica.
@@ -125,6 +126,8 @@ impl Team {
                 sizes: HashMap::new(),
                 doors: Vec::new(),
                 next_tick: None,
+                keys: None,
+                expiry: None,
                 draining: None,
                 meter: Meter::new(super::clock()),
             };
@@ -193,6 +196,13 @@ impl Team {
     pub fn stored(&self, sizes: &Arc<HashMap<String, u64>>) {
         for worker in 0..self.members.len() {
             self.send(worker, Order::Stored(Arc::clone(sizes)));
+        }
+    }
+
+    /// A session ends with the API key that began it.
+    pub fn api_keys(&self, keys: &Arc<ApiKeys>) {
+        for worker in 0..self.members.len() {
+            self.send(worker, Order::Keys(Arc::clone(keys)));
         }
     }
 

@@ -94,7 +94,8 @@ impl World {
         let book = Arc::<LeaseBook>::default();
         let metered = Arc::<Mutex<Usage>>::default();
         let (table, tables) = watch::channel(Arc::new(table_of(&entry)));
-        let identify = Rules { identify: vec![Identify::Database], domain: None, notices: wish.notices };
+        let identify =
+            Rules { identify: vec![Identify::Database], domain: None, notices: wish.notices, require_tls: false };
         let (rules, rule) = watch::channel(Arc::new(identify));
         let rule_again = rule.clone();
         let sources = Sources {

@@ -11,10 +11,10 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Router, WRONG, manifest};
+use super::{Router, WRONG, ended_by, manifest};
 use crate::real::{Fleet, code, text};
 use crate::store::{World, fleet, route, tenant};
-use crate::support::{eventually, server};
+use crate::support::{PATIENCE, eventually, server};
 
 #[tokio::test]
 async fn a_key_is_made_once_shown_opens_one_tenant_and_ends_everywhere_when_it_is_revoked() {
@@ -73,6 +73,9 @@ async fn a_key_is_made_once_shown_opens_one_tenant_and_ends_everywhere_when_it_i
     }
 
     its_session_is_shown(&fleet, &router, &owner).await;
+    let open = async |key: &str| router.login("token.acme", key).await.expect("logged in");
+    let (mut idle, mut working, mut other) = (open(&owner).await, open(&owner).await, open(&reader).await);
+    sqlx::raw_sql("BEGIN; SELECT 1").execute(&mut working).await.expect("begun");
 
     let revoked = json(&["revoke", &id]);
     assert_eq!(
@@ -83,6 +86,10 @@ async fn a_key_is_made_once_shown_opens_one_tenant_and_ends_everywhere_when_it_i
     assert_eq!(router.who("token", &owner).await, Err(WRONG.to_owned()));
     assert_eq!(router.authorize(&owner).await.0, 401);
     assert_eq!(router.authorize(&reader).await, passed("acme_reader"), "the other one is good");
+    let ended = Some("28000 the API key that began this session was revoked".to_owned());
+    assert_eq!(ended_by(&mut idle, PATIENCE).await, ended);
+    assert_eq!(ended_by(&mut working, PATIENCE).await, ended, "its transaction as well");
+    sqlx::query("SELECT 1").execute(&mut other).await.expect("another key's session goes on");
     // The key itself names it as well, and once more is no error.
     assert_eq!(json(&["revoke", &owner])["revokedAt"], revoked["revokedAt"]);
     assert_eq!(json(&["list", "acme"]).as_array().map(Vec::len), Some(1));

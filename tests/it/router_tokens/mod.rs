@@ -5,6 +5,7 @@ mod signer;
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use serde_json::json;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
@@ -12,7 +13,7 @@ use sqlx::{Connection as _, PgConnection};
 
 use self::signer::{KeyServer, Signer};
 use crate::real::Fleet;
-use crate::support::eventually;
+use crate::support::{PATIENCE, eventually};
 
 /// `o7s router` over a fleet's control database, with TLS and HTTP, until it is dropped.
 struct Router {
@@ -157,4 +158,48 @@ async fn a_jwt_is_a_password_over_tls_and_its_rules_change_while_the_router_runs
     assert_eq!(who, "acme_reader@acme");
     assert_eq!(router.who("token", &rs256).await, Err(WRONG.to_owned()), "keys of before");
     assert_eq!(router.authorize(&hs256).await.0, 200);
+    sessions_end_with_their_token(&router, &signer).await;
+
+    let outlive = format!("{jwt}, sessionsOutlive: true");
+    manifest(&fleet, &format!("  identify: [user, database, jwt]\n  jwt: {{ secretFrom: JWT_SECRET, {outlive} }}\n"));
+    // The manifest is in force everywhere once a session has outlived its token.
+    let outlived = async || {
+        let [mut session, _] = nearly_expired(&router, &signer).await?;
+        ended_by(&mut session, Duration::from_secs(7)).await.is_none().then_some(())
+    };
+    eventually("a session outlives its token", outlived).await;
+}
+
+/// Two sessions of a token that is good for some seconds; `None` where they came too late.
+async fn nearly_expired(router: &Router, signer: &Signer) -> Option<[PgConnection; 2]> {
+    let exp = chrono::Utc::now().timestamp() - 30 + 4;
+    let claims = json!({ "org": "acme", "exp": exp, "aud": "db", "iss": "https://issuer.example" });
+    let token = signer.token("HS256", &claims);
+    Some([router.login("token", &token).await.ok()?, router.login("token", &token).await.ok()?])
+}
+
+/// What a session at rest is told when it ends, if it does within `patience`.
+async fn ended_by(session: &mut PgConnection, patience: Duration) -> Option<String> {
+    let until = tokio::time::Instant::now() + patience;
+    while tokio::time::Instant::now() < until {
+        if let Err(error) = sqlx::query("SELECT 1").execute(&mut *session).await {
+            return Some(refusal(&error));
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    None
+}
+
+async fn sessions_end_with_their_token(router: &Router, signer: &Signer) {
+    let begun = async || {
+        let [resting, mut working] = nearly_expired(router, signer).await?;
+        sqlx::raw_sql("BEGIN; CREATE TABLE late (a int)").execute(&mut working).await.ok()?;
+        Some([resting, working])
+    };
+    let [mut resting, mut working] = eventually("two sessions", begun).await;
+    let expired = Some("57P01 the token that began this session has expired".to_owned());
+    assert_eq!(ended_by(&mut resting, PATIENCE).await, expired);
+    // A transaction may still end.
+    sqlx::raw_sql("INSERT INTO late VALUES (1); COMMIT").execute(&mut working).await.expect("time to commit");
+    assert_eq!(ended_by(&mut working, PATIENCE).await, expired);
 }
