@@ -4,7 +4,8 @@
 //! Never touches a role or database without our mark, never sends a password as text (only SCRAM verifiers), and holds
 //! all SQL of the tenants' side.
 //! Read: server (a connection), observe, script, adopt and removal (what each change means in SQL, behind the guards of guard),
-//! change (how they are sent), many, role_login (for routers), then ident.
+//! change (how they are sent), many, role_login and
+//! timeline (for routers), then ident.
 
 mod adopt;
 mod change;
@@ -20,6 +21,7 @@ mod rename;
 mod role_login;
 mod script;
 mod server;
+mod timeline;
 
 pub use code::Code;
 pub use error::Error;
@@ -28,3 +30,4 @@ pub use measure::DatabaseUse;
 pub use role_login::{ROLES_MAX, RoleLogin, role_logins};
 pub use script::Maker;
 pub use server::{ADMIN_ROLE, SUPERUSER, Server};
+pub use timeline::{TIMELINE, timeline_from};

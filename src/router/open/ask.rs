@@ -1,6 +1,7 @@
 //! A question of our own over a connection that has just been opened.
 
 use super::Reached;
+use crate::postgres;
 use crate::router::handover::OpenError;
 use crate::router::protocol::server_login::refused;
 
@@ -35,9 +36,8 @@ impl Reached {
 
     /// Of its write-ahead log: one higher with each promotion. `None` where it does not say.
     pub async fn timeline(&mut self) -> Option<u32> {
-        let sql = "SELECT pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn())";
-        let rows = self.ask(sql, 4096).await.ok()?;
-        u32::from_str_radix(rows.first()?.first()?.as_deref()?.get(..8)?, 16).ok()
+        let rows = self.ask(postgres::TIMELINE, 4096).await.ok()?;
+        postgres::timeline_from(rows.first()?.first()?.as_deref()?)
     }
 }
 
