@@ -8,6 +8,7 @@ use ogelnates::router::login::Bears;
 use ogelnates::store::{Created, FleetRow};
 use ogelnates::tenancy::{ApiKey, Keyring, Secret};
 use serde_json::Value;
+use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -73,9 +74,7 @@ async fn a_key_is_made_once_shown_opens_one_tenant_and_ends_everywhere_when_it_i
     }
 
     its_session_is_shown(&fleet, &router, &owner).await;
-    let open = async |key: &str| router.login("token.acme", key).await.expect("logged in");
-    let (mut idle, mut working, mut other) = (open(&owner).await, open(&owner).await, open(&reader).await);
-    sqlx::raw_sql("BEGIN; SELECT 1").execute(&mut working).await.expect("begun");
+    let open = sessions(&router, [&owner, &owner, &reader]).await;
 
     let revoked = json(&["revoke", &id]);
     assert_eq!(
@@ -86,22 +85,40 @@ async fn a_key_is_made_once_shown_opens_one_tenant_and_ends_everywhere_when_it_i
     assert_eq!(router.who("token", &owner).await, Err(WRONG.to_owned()));
     assert_eq!(router.authorize(&owner).await.0, 401);
     assert_eq!(router.authorize(&reader).await, passed("acme_reader"), "the other one is good");
-    let ended = Some("28000 the API key that began this session was revoked".to_owned());
-    assert_eq!(ended_by(&mut idle, PATIENCE).await, ended);
-    assert_eq!(ended_by(&mut working, PATIENCE).await, ended, "its transaction as well");
-    sqlx::query("SELECT 1").execute(&mut other).await.expect("another key's session goes on");
+    the_first_two_have_ended(open).await;
     // The key itself names it as well, and once more is no error.
     assert_eq!(json(&["revoke", &owner])["revokedAt"], revoked["revokedAt"]);
     assert_eq!(json(&["list", "acme"]).as_array().map(Vec::len), Some(1));
     assert_eq!(json(&["list", "--revoked"]).as_array().map(Vec::len), Some(2));
     let events = text(&fleet.o7s(&["events", "tenant/acme"]).stdout);
     assert!(events.contains("KeyCreated") && events.contains("KeyRevoked"), "{events}");
-    // Its name is free again.
+    its_name_is_free_again(json);
+}
+
+fn its_name_is_free_again(json: impl Fn(&[&str]) -> Value) {
     let again = json(&["create", "acme", "--name", "web"]);
     assert_eq!(json(&["revoke", "acme/web"])["id"], again["id"], "by its name the one in use");
     let third = json(&["create", "acme", "--name", "web"]);
     let start = &third["id"].as_str().expect("an id")[..8];
     assert_eq!(json(&["revoke", start])["id"], third["id"]);
+}
+
+/// One of each key; the second is in a transaction.
+async fn sessions(router: &Router, keys: [&str; 3]) -> [PgConnection; 3] {
+    let mut open = Vec::new();
+    for key in keys {
+        open.push(router.login("token.acme", key).await.expect("logged in"));
+    }
+    sqlx::raw_sql("BEGIN; SELECT 1").execute(&mut open[1]).await.expect("begun");
+    open.try_into().expect("three")
+}
+
+/// Their key was revoked, and that of the third was not.
+async fn the_first_two_have_ended([mut idle, mut working, mut other]: [PgConnection; 3]) {
+    let ended = Some("28000 the API key that began this session was revoked".to_owned());
+    assert_eq!(ended_by(&mut idle, PATIENCE).await, ended);
+    assert_eq!(ended_by(&mut working, PATIENCE).await, ended, "its transaction as well");
+    sqlx::query("SELECT 1").execute(&mut other).await.expect("another key's session goes on");
 }
 
 /// By `o7s router status`, in both its forms.
