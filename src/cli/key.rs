@@ -99,7 +99,7 @@ struct ListArgs {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Needs no lease and waits for no run. Sessions that are open go on until they end.
+Needs no lease and waits for no run. Its sessions end at once, transactions too.
 
 Examples:
   o7s key revoke acme/ci             the key in use of that name
