@@ -4,7 +4,8 @@
 use crate::tenancy::escrow::Full;
 use crate::tenancy::{Bytes, Ceiling, Millis};
 
-use super::protocol::error::{Report, SqlState};
+use super::protocol::back::field;
+use super::protocol::error::{Report, Severity, SqlState};
 use super::table::Entry;
 
 /// FATAL: the session does not begin.
@@ -13,6 +14,24 @@ pub fn connections(entry: &Entry, limit: u64, full: Full) -> Report<'static> {
     let used = full.used.min(limit);
     let message = format!("tenant \"{tenant}\" has {used} of {limit} connections of tier \"{tier}\" open");
     Report::fatal(SqlState::TOO_MANY_CONNECTIONS, message).hint(hint("Close idle connections", entry))
+}
+
+/// After so many `seconds` in vain. `refusal` is what Postgres said last, where it gives no more: it holds the sum of all
+/// routers.
+pub fn server_connections(
+    entry: &Entry,
+    severity: Severity,
+    seconds: u64,
+    refusal: Option<&[u8]>,
+) -> Report<'static> {
+    let Entry { tenant, tier, server_connections: most, .. } = entry;
+    let message =
+        format!("tenant \"{tenant}\" waited {seconds} s for one of its {most} server connections of tier \"{tier}\"");
+    let way = "Transactions that stay open keep them busy; end them sooner";
+    let mut report = Report::new(severity, SqlState::TOO_MANY_CONNECTIONS, message).hint(hint(way, entry));
+    let said = refusal.and_then(|body| field(body, b'M'));
+    report.detail = said.map(|text| format!("Postgres says: {}", String::from_utf8_lossy(text)).into());
+    report
 }
 
 pub fn queries(entry: &Entry, limit: u64, full: Full) -> Report<'static> {

@@ -42,6 +42,13 @@ fn each_refusal_names_tenant_limit_use_and_what_to_do() {
         storage(&entry, 256 << 20, 257 << 20, false),
         storage(&entry, 256 << 20, 300 << 20, true),
         statement_time(&entry, Millis(10_000)),
+        server_connections(
+            &entry,
+            Severity::Error,
+            60,
+            Some(b"SFATAL\0C53300\0Mtoo many connections for role \"acme\"\0\0"),
+        ),
+        server_connections(&entry, Severity::Fatal, 60, None),
         unknown(&entry, Ceiling::Connections),
         unknown(&entry, Ceiling::QueriesPerMinute),
         notice(&entry, Ceiling::QueriesPerMinute, 240, 300),
@@ -49,7 +56,8 @@ fn each_refusal_names_tenant_limit_use_and_what_to_do() {
     ];
     let text = |report: &Report<'_>| {
         let hint = report.hint.as_deref().unwrap_or_default();
-        format!("{:?} {}: {}\nHINT: {hint}", report.severity, report.code, report.message)
+        let detail = report.detail.as_deref().map(|text| format!("\nDETAIL: {text}")).unwrap_or_default();
+        format!("{:?} {}: {}{detail}\nHINT: {hint}", report.severity, report.code, report.message)
     };
     let mut texts: Vec<String> = reports.iter().map(text).collect();
     texts.push(requests(&entry, 100, full(100, Some(1))));

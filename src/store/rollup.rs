@@ -32,11 +32,17 @@ const DAY: &str =
 const CLEAN: &str = "DELETE FROM o7s.meter_dirty WHERE span = $1 AND since = $2";
 
 /// What is old enough, once in six hours.
-const OLD: [&str; 5] = [
+const OLD: [&str; 7] = [
     "DELETE FROM o7s.meter_hours WHERE hour < date_trunc('day', now(), 'UTC') - interval '90 days'",
     "DELETE FROM o7s.meter_days WHERE day < date_trunc('day', now(), 'UTC') - interval '13 months'",
     "DELETE FROM o7s.meter_gaps WHERE until < now() - interval '13 months'",
     "DELETE FROM o7s.meter_writers WHERE seen_at < now() - interval '90 days'",
+    // A tenant that is made again within the month has used what it had.
+    "DELETE FROM o7s.escrow AS bucket WHERE NOT EXISTS (SELECT FROM o7s.routes WHERE routes.tenant = bucket.tenant)
+        AND (month IS NULL OR month < date_trunc('month', now() AT TIME ZONE 'UTC'))
+        AND NOT EXISTS (SELECT FROM unnest(held) WHERE until > now() - interval '1 minute')
+        AND NOT EXISTS (SELECT FROM unnest(spent) WHERE second > extract(epoch FROM now()) - 61)",
+    "DELETE FROM o7s.storage WHERE NOT EXISTS (SELECT FROM o7s.routes WHERE routes.tenant = storage.tenant)",
     "UPDATE o7s.meter_state SET cleaned_at = now()",
 ];
 const OLD_DUE: &str = "SELECT cleaned_at < now() - interval '6 hours' FROM o7s.meter_state FOR UPDATE";

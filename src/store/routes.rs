@@ -93,6 +93,15 @@ const PUBLISH: &str = fenced!(
         ON CONFLICT (tenant) DO UPDATE SET instance = excluded.instance, database = excluded.database),
     settled AS (UPDATE o7s.renames SET done_at = now() FROM renamed WHERE renames.former = renamed.former),
     old_renames AS (DELETE FROM o7s.renames USING renamed WHERE done_at < now() - interval '90 days'),
+    -- No flush is half-way: one that had named a place would not find it any more.
+    alone AS MATERIALIZED (SELECT FROM o7s.meter_state WHERE EXISTS (SELECT FROM renamed) FOR UPDATE),
+    moved AS MATERIALIZED (SELECT former, own FROM renamed, (SELECT count(*) FROM alone) AS waited (many) WHERE many >= 0),
+    moved_usage AS (UPDATE o7s.meter_places AS place SET tenant = own FROM moved WHERE place.tenant = former
+        AND NOT EXISTS (SELECT FROM o7s.meter_places AS other WHERE (other.tenant, other.instance) = (own, place.instance))),
+    moved_size AS (UPDATE o7s.storage AS size SET tenant = own FROM moved WHERE size.tenant = former
+        AND NOT EXISTS (SELECT FROM o7s.storage AS other WHERE other.tenant = own)),
+    moved_month AS (UPDATE o7s.escrow AS bucket SET tenant = own FROM moved WHERE bucket.tenant = former AND meter = 3
+        AND NOT EXISTS (SELECT FROM o7s.escrow AS other WHERE (other.tenant, other.meter) = (own, 3))),
     old_conditions AS (DELETE FROM o7s.conditions USING renamed WHERE kind = 'tenant' AND name = renamed.former),
     -- A tenant's keys go with its name, and end with it.
     moved_keys AS (UPDATE o7s.api_keys SET tenant = own, version = next.version FROM renamed, next
@@ -135,7 +144,7 @@ impl Lease {
     /// then no row is written, no version is used up and nobody is notified. Each tenant at most once, and not in both
     /// lists.
     ///
-    /// With each of `renames` (former name, own name, whose route is in `upserts`) place and API keys move as well; the
+    /// With each of `renames` (former name, own name, whose route is in `upserts`) place, API keys and usage move as well; the
     /// keys of others that are removed are revoked.
     pub async fn publish_routes(
         &mut self,

@@ -1,4 +1,4 @@
-//! Three router processes keep one tenant within its ceilings together, while one of them is killed.
+//! Several router processes keep one tenant within its ceilings together, also while one of them is killed.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,9 +19,13 @@ const QUERIES: u64 = 120;
 const CONNECTIONS: usize = 6;
 
 async fn start(folder: &Path, world: &World) -> RouterProcess {
+    start_with(folder, world, &[]).await
+}
+
+async fn start_with(folder: &Path, world: &World, more: &[&str]) -> RouterProcess {
     let url = server().await.url(&world.database);
     let variables = [("O7S_DATABASE_URL", url.expose()), ("O7S_MASTER_KEY", MASTER_KEY)];
-    RouterProcess::start(folder, free_port().expect("a free port"), &["--public"], &variables).await
+    RouterProcess::start(folder, free_port().expect("a free port"), &[&["--public"], more].concat(), &variables).await
 }
 
 async fn session(port: u16, tenant: &str, password: &Secret) -> Result<Session, Error> {
@@ -126,6 +130,39 @@ async fn three_routers_let_in_no_more_than_one_ceiling_and_a_free_slot_goes_to_w
     for router in &routers {
         eventually("a slot", async || session(router.port, &tenant, &password).await.ok().map(drop)).await;
     }
+    forget(&tenant, &database(&world).await).await;
+}
+
+#[tokio::test]
+async fn who_finds_all_server_connections_with_another_router_waits_and_then_hears_of_the_ceiling() {
+    let folder = open_folder();
+    let (tenant, password, world) = reconciled().await;
+    limit(&world, "{\"serverConnections\": 2}").await;
+    // As a reconcile does it: Postgres holds the sum.
+    execute(&mut server().await.connect("postgres").await, &format!("ALTER ROLE {tenant} CONNECTION LIMIT 2")).await;
+    let short = ["--query-wait", "2s", "--server-idle", "300ms"];
+    let (one, other) =
+        (start_with(folder.path(), &world, &short).await, start_with(folder.path(), &world, &short).await);
+    let busy = [session(one.port, &tenant, &password).await, session(one.port, &tenant, &password).await];
+    for session in busy.iter().flatten() {
+        session.batch_execute("BEGIN").await.expect("begun");
+    }
+    let refused = session(other.port, &tenant, &password).await.map(drop).expect_err("there is none");
+    let said = refused.as_db_error().expect("the router's own words");
+    assert_eq!(*said.code(), SqlState::TOO_MANY_CONNECTIONS);
+    let message = format!("tenant \"{tenant}\" waited 2 s for one of its 2 server connections of tier \"starter\"");
+    assert_eq!(said.message(), message);
+    assert!(said.detail().is_some_and(|detail| detail.contains("too many connections for role")), "{said:?}");
+    assert!(said.hint().is_some_and(|hint| hint.ends_with("or upgrade to \"pro\" (more).")), "{said:?}");
+    // Whoever waits gets the one that is given back.
+    let waits = async { eventually("let in", async || session(other.port, &tenant, &password).await.ok()).await };
+    let ends = async {
+        for session in busy.iter().flatten() {
+            session.batch_execute("COMMIT").await.expect("ended");
+        }
+    };
+    let (late, ()) = tokio::join!(waits, ends);
+    late.simple_query("SELECT 1").await.expect("answered");
     forget(&tenant, &database(&world).await).await;
 }
 

@@ -177,9 +177,19 @@ async fn two_routers_count_what_pgbench_sent_and_the_server_counted() {
     let asked = SCRIPT.trim_end().len() as u64 + 6;
     assert_eq!(sum("bytes_in").await, 3_500 * asked + 15 * 5, "and Terminate, of each session");
 
+    // SIGTERM in the middle: all that was sent to the server is counted, and no more than what was under way besides.
+    let one = start(folder.path(), &url, &[]).await;
+    let at_one = bench(one.port, [4, 1_000_000]);
+    eventually("it works", async || (calls(&tenant).await > 3_700).then_some(())).await;
+    assert_eq!(one.stop().await, Some(0));
+    drop(at_one);
+    let (sent, counted) = (sum("queries").await, calls(&tenant).await);
+    assert!((counted..=counted + 4).contains(&sent), "{sent} sent, {counted} executed");
+    let before = reads(&world).await;
+
     // Killed while it works, right after a flush: what was flushed stays, what the server did not do is not in it.
     let at_other = bench(other.port, [4, 1_000_000]);
-    eventually("something of it is flushed", async || (reads(&world).await > 3_500).then_some(())).await;
+    eventually("something of it is flushed", async || (reads(&world).await > before).then_some(())).await;
     let flushed = reads(&world).await;
     other.kill().await;
     drop(at_other);

@@ -194,6 +194,46 @@ async fn what_tenants_store_is_measured_in_one_query_and_kept_by_tenant() {
     assert_eq!(stored, [("acme", 7)], "what was never measured has none");
 }
 
+#[tokio::test]
+async fn usage_follows_a_new_name_stays_when_its_tenant_is_gone_and_ceilings_of_the_gone_are_dropped() {
+    let world = World::migrated().await;
+    let (mut meters, writer, now) = (meters(&world).await, Uuid::new_v4(), Utc::now());
+    let mut lease = world.lease().await;
+    lease.publish_routes(&[route("acme"), route("beta")], &[], &[]).await.expect("published");
+    meters.begin(writer, "main", None).await.expect("begun");
+    let lines =
+        [line(now, "acme", "shared-1", 5), line(now, "acme", "shared-2", 1), line(now, "beta", "shared-1", 2)];
+    meters.flush(writer, 1, now, &lines).await.expect("flushed");
+    world
+        .sql(
+            "INSERT INTO o7s.escrow (tenant, meter, month, total) VALUES
+                ('acme', 3, date_trunc('month', now() AT TIME ZONE 'UTC'), 77), ('beta', 1, NULL, 0), ('gone', 1, NULL, 0),
+                ('gone', 3, date_trunc('month', now() AT TIME ZONE 'UTC'), 5);
+            INSERT INTO o7s.storage (tenant, bytes) VALUES ('acme', 7), ('gone', 9)",
+        )
+        .await;
+    lease.begin_rename(&tenant("acme"), &tenant("apex")).await.expect("begun");
+    let renames = [(tenant("acme"), tenant("apex"))];
+    lease.publish_routes(&[route("apex")], &[tenant("acme")], &renames).await.expect("published");
+    assert_eq!(told(&world, 3600).await, [("apex".into(), 6), ("beta".into(), 2)].into());
+    assert_eq!(number(&world, "SELECT total FROM o7s.escrow WHERE tenant = 'apex' AND meter = 3").await, 77);
+    assert_eq!(number(&world, "SELECT bytes FROM o7s.storage WHERE tenant = 'apex'").await, 7);
+    // What a router had not flushed by then comes under the old name, and what a deleted tenant has used comes at all.
+    lease.publish_routes(&[], &[tenant("beta")], &[]).await.expect("published");
+    let late = [line(now, "acme", "shared-1", 1), line(now, "beta", "shared-1", 4)];
+    let flushed = meters.flush(writer, 2, now, &late).await.expect("asked");
+    assert!(matches!(flushed, Flushed::Committed { .. }));
+    assert_eq!(told(&world, 3600).await, [("acme".into(), 1), ("apex".into(), 6), ("beta".into(), 6)].into());
+
+    world.sql("UPDATE o7s.meter_state SET cleaned_at = now() - interval '7 hours'").await;
+    while meters.upkeep().await.expect("done") {}
+    let mut connection = server().await.connect(&world.database).await;
+    let sql = "SELECT string_agg(tenant || ' ' || meter, ', ' ORDER BY tenant) FROM o7s.escrow";
+    let left: String = sqlx::query_scalar(sql).fetch_one(&mut connection).await.expect("read");
+    assert_eq!(left, "apex 3, gone 3", "bytes of this month are kept for one that is made again");
+    assert_eq!(number(&world, "SELECT count(*) FROM o7s.storage WHERE tenant = 'gone'").await, 0);
+}
+
 /// Numbers that look random, the same in every run.
 struct Dice(u64);
 

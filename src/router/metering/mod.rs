@@ -86,6 +86,8 @@ pub struct Metering {
     /// An earlier life of this router.
     former: Option<Uuid>,
     connection: Option<Meters>,
+    /// The workers have handed over all that they counted before.
+    fetched: DateTime<Utc>,
     upkeep_at: Instant,
     delivery: watch::Sender<Delivery>,
 }
@@ -109,6 +111,7 @@ impl Metering {
             journal,
             former: former.writer,
             connection: None,
+            fetched: Utc::now(),
             upkeep_at,
             delivery: watch::Sender::new(Delivery { waiting: 0, taken: Utc::now(), fails: false }),
         }
@@ -124,16 +127,17 @@ impl Metering {
         while stop.run_until_cancelled(sleep_until(next)).await.is_some() {
             next = Instant::now() + self.config.every;
             self.fetch(&team).await;
-            let sealed = self.seal();
-            self.flush(sealed).await;
+            self.seal();
+            self.flush().await;
             self.keep_order().await;
         }
         let until = Instant::now() + LAST;
+        self.fetched = Utc::now();
         loop {
-            let sealed = self.seal();
-            self.flush(sealed).await;
+            self.seal();
+            self.flush().await;
             match self.ledger.settled() {
-                Some(seq) => return self.end(seq, sealed).await,
+                Some(seq) => return self.end(seq).await,
                 None if Instant::now() >= until => break,
                 None if self.connection.is_none() => sleep_until(Instant::now() + Duration::from_secs(1)).await,
                 None => {}
@@ -143,31 +147,31 @@ impl Metering {
         error!(lines = self.ledger.lines(), "the control database did not take the last usage; {kept}");
     }
 
-    async fn fetch(&self, team: &Team) {
+    async fn fetch(&mut self, team: &Team) {
+        let asked = Utc::now();
         let (done, mut all) = mpsc::channel(team.size().max(1));
         team.meter(&move || done.try_send(()).unwrap_or_default());
         // The channel closes once each worker has carried out its order.
-        let _ = timeout(HAND_OVER, async { while all.recv().await.is_some() {} }).await;
+        if timeout(HAND_OVER, async { while all.recv().await.is_some() {} }).await.is_ok() {
+            self.fetched = asked;
+        }
     }
 
-    /// Answers the moment before which all that was counted is in batches.
-    fn seal(&mut self) -> DateTime<Utc> {
-        let now = Utc::now();
+    fn seal(&mut self) {
         let counted = std::mem::take(&mut *self.collector.lock());
         counted.into_iter().for_each(|metered| self.ledger.count(metered));
-        while let Some(batch) = self.ledger.seal(now, |lines| has_room(self.journal.as_ref(), lines)) {
+        while let Some(batch) = self.ledger.seal(self.fetched, |lines| has_room(self.journal.as_ref(), lines)) {
             if let Some(journal) = &mut self.journal
                 && let Err(error) = journal.keep(&batch)
             {
                 warn!(%error, "usage cannot be kept on disk");
             }
         }
-        now
     }
 
     /// Everything that waits, as far as the control database takes it.
-    async fn flush(&mut self, sealed: DateTime<Utc>) {
-        let sent = self.send_all(sealed).await;
+    async fn flush(&mut self) {
+        let sent = self.send_all().await;
         let Delivery { taken, fails: failed, .. } = *self.delivery.borrow();
         match &sent {
             Ok(()) if failed => info!("the control database takes usage again"),
@@ -179,15 +183,16 @@ impl Metering {
                 }
             }
         }
-        let taken = if sent.is_ok() { sealed } else { taken };
+        let taken = if sent.is_ok() { self.fetched } else { taken };
         self.delivery.send_replace(Delivery { waiting: self.ledger.lines(), taken, fails: sent.is_err() });
     }
 
-    async fn send_all(&mut self, sealed: DateTime<Utc>) -> Result<(), Error> {
+    async fn send_all(&mut self) -> Result<(), Error> {
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.connect().await?,
         };
+        let mut of_former = false;
         while let Some(next) = self.ledger.next() {
             match next {
                 Next::Ask(writer) => {
@@ -204,11 +209,16 @@ impl Metering {
                     if let Flushed::Committed { now } = flushed {
                         self.ledger.committed();
                         self.compare_clocks(now);
+                        of_former |= batch.writer != self.ledger.writer();
                     }
                 }
             }
             // More may have waited for its turn.
             self.seal();
+        }
+        if of_former {
+            // A batch of it counts as a sign of life; what it had not sealed is missing all the same.
+            connection.begin(self.ledger.writer(), &self.config.router, self.former).await?;
         }
         if let Some(journal) = &mut self.journal
             && journal.holds_batches()
@@ -217,7 +227,7 @@ impl Metering {
             warn!(%error, "usage on disk cannot be dropped");
         }
         if let Some(seq) = self.ledger.settled() {
-            connection.beat(self.ledger.writer(), seq, sealed, false).await?;
+            connection.beat(self.ledger.writer(), seq, self.fetched, false).await?;
         }
         self.connection = Some(connection);
         Ok(())
@@ -255,9 +265,9 @@ impl Metering {
         self.connection = Some(connection);
     }
 
-    async fn end(&mut self, seq: u64, sealed: DateTime<Utc>) {
+    async fn end(&mut self, seq: u64) {
         if let Some(connection) = &mut self.connection
-            && let Err(error) = connection.beat(self.ledger.writer(), seq, sealed, true).await
+            && let Err(error) = connection.beat(self.ledger.writer(), seq, self.fetched, true).await
         {
             warn!(%error, "the control database does not know that this router ended in order");
         }

@@ -77,7 +77,7 @@ impl Front {
                 return Ok(Weighed::Over(Stop::Input));
             }
             // Nobody reads a longer text to its end.
-            if long || !self.may_run(leave.storage, tag, message)? {
+            if long || !self.may_run(back, leave.storage, tag, message)? {
                 return Ok(Weighed::Over(Stop::Storage));
             }
         }
@@ -113,8 +113,13 @@ impl Front {
         }
     }
 
-    fn may_run(&self, storage: Storage, tag: u8, message: &Message<'_>) -> Result<bool, Broken> {
-        let text = |bytes: &[u8]| storage.allows(growth(split_nul(bytes).map_or(bytes, |(text, _)| text)));
+    fn may_run(&self, back: &Back, storage: Storage, tag: u8, message: &Message<'_>) -> Result<bool, Broken> {
+        let plain_backslashes = back.backslashes_are_plain();
+        let text = |bytes: &[u8]| {
+            let text = split_nul(bytes).map_or(bytes, |(text, _)| text);
+            // Where it is not known which quote ends a string, any word may be a statement's.
+            (plain_backslashes || !text.windows(2).any(|pair| pair == b"\\'")) && storage.allows(growth(text))
+        };
         Ok(match tag {
             b'Q' => text(message.start()),
             b'P' => split_nul(message.start()).is_none_or(|(_, rest)| text(rest)),
@@ -122,7 +127,8 @@ impl Front {
             b'B' => match message.two_names()? {
                 Some((_, name)) => {
                     let known = self.rare.as_ref().and_then(|rare| rare.text_of(name));
-                    known.is_none_or(text)
+                    // A name that SQL's PREPARE has made; of a session's names nobody knows any.
+                    known.map_or(self.session, text)
                 }
                 None => true,
             },
@@ -140,6 +146,12 @@ impl Back {
         if !self.skipping {
             self.refusals.push_back(report);
         }
+    }
+
+    /// `standard_conforming_strings` is on, and nothing under way can switch it off.
+    fn backslashes_are_plain(&self) -> bool {
+        let on = |(name, value): &(Box<str>, Box<str>)| &**name == "standard_conforming_strings" && &**value == "on";
+        !self.owes() && self.parameters.iter().any(on)
     }
 
     /// The server has got something that the next Sync ends.

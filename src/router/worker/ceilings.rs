@@ -40,7 +40,7 @@ pub(super) struct Ceilings {
     pub stored: Option<u64>,
     /// For the next client that begins a transaction.
     pub notice: Vec<u8>,
-    /// Events of late.
+    /// Events of late, each until it may be told again.
     pub told: Vec<(Ceiling, &'static str, Instant)>,
     door: VecDeque<AtDoor>,
     gate: VecDeque<AtGate>,
@@ -460,7 +460,7 @@ impl Worker {
         }
     }
 
-    fn count_refusal(&mut self, tenant_key: usize, ceiling: Ceiling, report: &Report<'_>) {
+    pub(super) fn count_refusal(&mut self, tenant_key: usize, ceiling: Ceiling, report: &Report<'_>) {
         self.halls.tenants[tenant_key].counts.rejected(ceiling);
         self.tell(tenant_key, ceiling, "OverCeiling", report);
     }

@@ -138,6 +138,8 @@ impl Worker {
             let Some(client) = self.halls.clients.get_mut(key) else { return };
             match client.stage {
                 Stage::Open => {}
+                // At the door; nobody needs the slot it waits for.
+                Stage::Greeting if client.held_up && client.socket.hung_up() => return self.client_gone(key),
                 // Its goodbye is not written yet, or it is not yet greeted.
                 Stage::Greeting | Stage::Leaving | Stage::Gone => return,
             }

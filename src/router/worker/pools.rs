@@ -12,6 +12,8 @@ use super::state::{Duty, Pool, ServerRecord, Slot, Stage};
 use crate::router::handover::{OpenError, Proof, Server};
 use crate::router::protocol::back::Back;
 use crate::router::protocol::error::{Report, Severity, SqlState};
+use crate::router::refusal;
+use crate::tenancy::Ceiling;
 
 /// After Postgres said that it has no more connections.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
@@ -441,19 +443,15 @@ impl Worker {
         let entry = self.halls.tenant_of_pool(record_pool).entry.clone();
         let seconds = self.timing.query_wait.as_secs();
         let tenant = &entry.tenant;
-        if let Some(body) = self.halls.pools[record_pool].refusal.clone().filter(|_| !paused) {
-            let mut bytes = Vec::new();
-            write_as(&mut bytes, severity, &body);
-            return self.refuse_with(client, &bytes);
-        }
+        let refusal = self.halls.pools[record_pool].refusal.clone();
         let report = if paused {
             let message = format!("tenant \"{tenant}\" is paused, for more than {seconds} s by now");
             Report::new(severity, SqlState::CANNOT_CONNECT_NOW, message).hint("Try again in a moment.")
         } else {
-            let most = entry.server_connections;
-            let message = format!("tenant \"{tenant}\" waited {seconds} s for one of its {most} server connections");
-            Report::new(severity, SqlState::TOO_MANY_CONNECTIONS, message)
-                .hint("Transactions that stay open keep them busy; end them sooner, or ask for more.")
+            let report = refusal::server_connections(&entry, severity, seconds, refusal.as_deref());
+            let tenant = self.halls.pools[record_pool].tenant;
+            self.count_refusal(tenant, Ceiling::ServerConnections, &report);
+            report
         };
         self.refuse(client, &report);
     }

@@ -42,6 +42,11 @@ impl Socket {
         self.ended |= ended;
     }
 
+    /// Nothing more will come, though what came before may not be read yet.
+    pub fn hung_up(&self) -> bool {
+        self.ended
+    }
+
     pub fn blocked(&self) -> bool {
         !self.unsent.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.wants_write())
     }

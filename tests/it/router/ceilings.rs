@@ -237,3 +237,53 @@ fn a_ceiling_below_what_is_open_ends_nobody_and_lets_nobody_in() {
     clients.truncate(1);
     soon("one comes in again", || world.client_with(&[]).is_ok());
 }
+
+#[test]
+fn a_full_database_takes_no_write_behind_a_quote_or_a_name_in_doubt() {
+    let world = limited(Limits { storage: Some(Bytes(100 << 20)), ..limits() }, OverLimit::default());
+    let mut client = world.client_with(&[("standard_conforming_strings", "off")]).expect("logged in");
+    client.ask("CREATE TABLE t (a text)");
+    world.stored(100 << 20);
+    // A DELETE with one long string where backslashes are plain; here the string ends before the INSERT.
+    let text = r"DELETE FROM t WHERE a = '\''; INSERT INTO t VALUES (1) --'";
+    assert_eq!(client.ask(text), "E:53100 Z:I");
+    assert_eq!(world.client().ask(r"DELETE FROM t WHERE a = '\'"), "C:DELETE 0 Z:I");
+    // What SQL's PREPARE has made has a name of which nothing is known here.
+    world.stored(50 << 20);
+    let mut other = world.client();
+    other.ask("PREPARE put AS INSERT INTO t VALUES ('x')");
+    world.stored(100 << 20);
+    other.send(&[bind("", "put", &[]), execute("", 0), sync()].concat());
+    assert_eq!(other.some(2), "E:53100 Z:I");
+    assert_eq!(world.direct().value("SELECT count(*) FROM t"), "0");
+}
+
+#[test]
+fn whoever_hangs_up_at_the_door_leaves_the_queue_at_once() {
+    let over = OverLimit { connections: Over::Queue(Millis(25_000)), ..OverLimit::default() };
+    let world = limited(Limits { connections: 1, ..limits() }, over);
+    let first = world.client();
+    std::thread::scope(|scope| {
+        // It would wait for 25 s; its program ends sooner.
+        let gone = scope.spawn(|| world.client_within(std::time::Duration::from_millis(300)).map(drop));
+        soon("it waits", || world.clients() == 2);
+        gone.join().expect("it ran").expect_err("the ceiling stands");
+        soon("it is noticed", || world.clients() == 1);
+    });
+    drop(first);
+    assert_eq!(world.client().value("SELECT 7"), "7");
+}
+
+#[test]
+fn without_a_measured_size_nothing_is_limited_and_without_a_ceiling_nothing_is_leased() {
+    let world = limited(Limits { storage: Some(Bytes(1)), ..limits() }, OverLimit::default());
+    let mut client = world.client();
+    assert_eq!(client.ask("CREATE TABLE t (a int)"), "C:CREATE TABLE Z:I");
+    let many: Vec<String> = (0..300).map(|_| client.ask("INSERT INTO t VALUES (1)")).collect();
+    assert!(many.iter().all(|heard| heard == "C:INSERT 0 1 Z:I"), "a rate that is not in the manifest is unlimited");
+    let leased = world.control_value("SELECT string_agg(DISTINCT meter::text, ',') FROM o7s.escrow");
+    assert_eq!(leased, "0", "slots for connections, and nothing else");
+    // Measured at last, and above its ceiling by far.
+    world.stored(1 << 20);
+    assert_eq!(client.ask("INSERT INTO t VALUES (1)"), "E:53100 Z:I");
+}

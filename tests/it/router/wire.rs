@@ -163,9 +163,14 @@ pub struct Client {
 
 impl Client {
     pub fn connect(door: Door<'_>, settings: &[(&str, &str)]) -> Result<Client, String> {
+        Client::connect_within(door, settings, STUCK)
+    }
+
+    /// Hangs up when nothing is said for so long during the login.
+    pub fn connect_within(door: Door<'_>, settings: &[(&str, &str)], patience: Duration) -> Result<Client, String> {
         let mut stream = TcpStream::connect(("127.0.0.1", door.port)).expect("it listens");
         stream.set_nodelay(true).expect("set");
-        stream.set_read_timeout(Some(STUCK)).expect("set");
+        stream.set_read_timeout(Some(patience)).expect("set");
         let settings: Vec<_> = settings.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
         let proof = Proof::Password(door.password.clone());
         let (startup, mut login) = ServerLogin::start(Ask {
@@ -182,7 +187,7 @@ impl Client {
             match login.step().map_err(|error| refused(&error))? {
                 Step::Read => {
                     let mut part = [0; 4096];
-                    let read = stream.read(&mut part).expect("an answer to the login");
+                    let read = stream.read(&mut part).map_err(|error| format!("no answer to the login: {error}"))?;
                     if read == 0 {
                         return Err("closed".into());
                     }

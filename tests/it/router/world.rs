@@ -9,7 +9,7 @@ use ogelnates::router::leasing::{LeaseBook, Leasing};
 use ogelnates::router::requests::Requests;
 use ogelnates::router::serve::{Config, Running, Sources, start};
 use ogelnates::router::table::{Allowance, Encryption, Entry, Login, Logins, Roles, State, Table};
-use ogelnates::router::worker::{Counts, Team, Timing};
+use ogelnates::router::worker::{Counts, Team, TenantReport, Timing};
 use ogelnates::store::Escrow;
 use ogelnates::tenancy::{Address, Secret, Upgrade, Usage};
 use tokio::runtime::Runtime;
@@ -159,6 +159,11 @@ impl World {
         Client::connect(self.door(self.port), settings)
     }
 
+    /// Hangs up when its login is not answered for so long.
+    pub fn client_within(&self, patience: Duration) -> Result<Client, String> {
+        Client::connect_within(self.door(self.port), &[], patience)
+    }
+
     /// Past the router.
     pub fn direct(&self) -> Client {
         self.direct_with(&[]).expect("logged in")
@@ -175,11 +180,29 @@ impl World {
 
     /// What was counted of the tenant.
     pub fn counts(&self) -> Counts {
+        self.report().counts
+    }
+
+    /// Those that wait to be let in among them.
+    pub fn clients(&self) -> u32 {
+        self.report().clients
+    }
+
+    /// Of the control database that gives out the ceilings.
+    pub fn control_value(&self, sql: &str) -> String {
+        let control = self.control.as_ref().expect("with ceilings");
+        self.runtime.block_on(async {
+            let mut connection = server().await.connect(&control.database).await;
+            sqlx::query_scalar(sqlx::AssertSqlSafe(sql.to_owned())).fetch_one(&mut connection).await.expect("read")
+        })
+    }
+
+    fn report(&self) -> TenantReport {
         let (sender, reports) = std::sync::mpsc::channel();
         let running = self.running.as_ref().expect("running");
         running.team().report(&move |report| sender.send(report).expect("waited for"));
         let report = reports.recv_timeout(PATIENCE).expect("a report");
-        report.tenants.iter().find(|tenant| *tenant.tenant == *self.database).expect("known").counts
+        report.tenants.iter().find(|tenant| *tenant.tenant == *self.database).expect("known").clone()
     }
 
     /// The router's server connections to the database, by their process numbers.
