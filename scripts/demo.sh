@@ -143,6 +143,7 @@ who="SELECT current_user || ' in database ' || current_database()"
 all_at_one_address() {
     title "8. All tenants at one address"
     show "o7s router --public --listen 127.0.0.1:0"
+    : >"$here/router.log"
     o7s router --public --listen 127.0.0.1:0 --drain 1s --usage-every 1s 2>"$here/router.log" &
     router=$!
     port=
