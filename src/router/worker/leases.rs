@@ -2,11 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use chrono::{DateTime, Datelike as _, Months, NaiveTime, Utc};
+use std::time::Instant;
 
 use super::ceilings::Ceilings;
+use super::meter::quiet;
 use super::outside::Leased;
 use super::{Worker, millis};
 use crate::router::protocol::error::Report;
@@ -14,11 +13,6 @@ use crate::router::refusal;
 use crate::store::{LeaseAsk, News};
 use crate::tenancy::Ceiling;
 use crate::tenancy::escrow::{Answer, Meter};
-
-/// One event for each ceiling, at most.
-const TELL_EVERY: Duration = Duration::from_secs(60);
-/// Of a size that changes slowly and has no window.
-const TELL_STORAGE_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 impl Worker {
     pub(super) fn asks(&mut self) -> Vec<LeaseAsk> {
@@ -139,7 +133,7 @@ impl Worker {
         if ceilings.told.iter().any(|(told, why, _)| (*told, *why) == (ceiling, reason)) {
             return false;
         }
-        ceilings.told.push((ceiling, reason, now + quiet(ceiling, reason, chrono::Utc::now())));
+        ceilings.told.push((ceiling, reason, now + quiet(ceiling, reason)));
         let message = report.message.clone().into_owned();
         self.outside.news(News { tenant: tenant.entry.tenant.as_ref().to_owned(), reason, message });
         true
@@ -209,35 +203,5 @@ impl Worker {
             self.refuse_query(key, bytes);
             self.advance(key);
         }
-    }
-}
-
-/// How long an event is not told again. A ceiling that is near stays near as long as its window, a month's to the month's end.
-fn quiet(ceiling: Ceiling, reason: &str, now: DateTime<Utc>) -> Duration {
-    let next_month = (now.date_naive() + Months::new(1)).with_day(1);
-    let end = next_month.map_or(now, |day| day.and_time(NaiveTime::MIN).and_utc());
-    match ceiling {
-        Ceiling::EgressPerMonth if reason == "NearCeiling" => (end - now).to_std().unwrap_or(TELL_EVERY),
-        Ceiling::Storage if reason == "NearCeiling" => TELL_STORAGE_EVERY,
-        _ => TELL_EVERY,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_warning_comes_once_in_a_window() {
-        let now = "2026-01-31T23:00:00Z".parse().expect("a time");
-        let quiet = |ceiling, reason| quiet(ceiling, reason, now).as_secs();
-        assert_eq!(quiet(Ceiling::QueriesPerMinute, "NearCeiling"), 60);
-        assert_eq!(quiet(Ceiling::EgressPerMonth, "NearCeiling"), 3600);
-        assert_eq!(quiet(Ceiling::Storage, "NearCeiling"), 86_400);
-        // What clients are refused is told as long as they are.
-        assert_eq!(quiet(Ceiling::EgressPerMonth, "OverCeiling"), 60);
-        let first =
-            super::quiet(Ceiling::EgressPerMonth, "NearCeiling", "2026-02-01T00:00:00Z".parse().expect("a time"));
-        assert_eq!(first.as_secs(), 28 * 86_400);
     }
 }

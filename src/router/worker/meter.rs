@@ -2,10 +2,17 @@
 
 use std::time::{Duration, Instant};
 
+use chrono::{DateTime, Datelike as _, Months, NaiveTime, Utc};
+
 use super::Worker;
 use super::state::Duty;
 use crate::router::protocol::tally::Tally;
-use crate::tenancy::{Metered, Minute};
+use crate::tenancy::{Ceiling, Metered, Minute};
+
+/// One event for each ceiling, at most.
+const TELL_EVERY: Duration = Duration::from_secs(60);
+/// Of a size that changes slowly and has no window.
+const TELL_STORAGE_EVERY: Duration = Duration::from_secs(24 * 3600);
 
 /// The minute that is being counted. The wall clock is read when one ends and when somebody asks, not for each event.
 pub(super) struct Meter {
@@ -23,7 +30,7 @@ impl Meter {
     }
 
     fn set(&mut self, now: Instant) {
-        let wall = chrono::Utc::now().timestamp_millis();
+        let wall = Utc::now().timestamp_millis();
         self.minute = Minute::of_unix_ms(wall);
         let left = 60_000 - wall.rem_euclid(60_000);
         self.ends = now + Duration::from_millis(left.unsigned_abs());
@@ -118,4 +125,37 @@ impl Worker {
 
 fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// How long an event is not told again. A ceiling that is near stays near as long as its window, a month's to the month's end.
+pub(super) fn quiet(ceiling: Ceiling, reason: &str) -> Duration {
+    quiet_at(ceiling, reason, Utc::now())
+}
+
+fn quiet_at(ceiling: Ceiling, reason: &str, now: DateTime<Utc>) -> Duration {
+    let next_month = (now.date_naive() + Months::new(1)).with_day(1);
+    let end = next_month.map_or(now, |day| day.and_time(NaiveTime::MIN).and_utc());
+    match ceiling {
+        Ceiling::EgressPerMonth if reason == "NearCeiling" => (end - now).to_std().unwrap_or(TELL_EVERY),
+        Ceiling::Storage if reason == "NearCeiling" => TELL_STORAGE_EVERY,
+        _ => TELL_EVERY,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_comes_once_in_a_window() {
+        let now = "2026-01-31T23:00:00Z".parse().expect("a time");
+        let quiet = |ceiling, reason| quiet_at(ceiling, reason, now).as_secs();
+        assert_eq!(quiet(Ceiling::QueriesPerMinute, "NearCeiling"), 60);
+        assert_eq!(quiet(Ceiling::EgressPerMonth, "NearCeiling"), 3600);
+        assert_eq!(quiet(Ceiling::Storage, "NearCeiling"), 86_400);
+        // What clients are refused is told as long as they are.
+        assert_eq!(quiet(Ceiling::EgressPerMonth, "OverCeiling"), 60);
+        let first = quiet_at(Ceiling::EgressPerMonth, "NearCeiling", "2026-02-01T00:00:00Z".parse().expect("a time"));
+        assert_eq!(first.as_secs(), 28 * 86_400);
+    }
 }
