@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::fail::Doubts;
 use super::frame::{BadLength, HEAD, INSPECT_MAX, Out, head};
 use super::front::{Front, Shared};
+use super::reading::Reading;
 use super::repeat::Repeat;
 pub use super::replies::field;
 use super::replies::{Kind, Local, Owed};
@@ -66,6 +67,7 @@ pub struct Back {
     pub settings: Option<Arc<Settings>>,
     /// As last reported by ParameterStatus.
     pub parameters: Vec<(Box<str>, Box<str>)>,
+    pub(super) reading: Reading,
 }
 
 #[derive(Debug)]
@@ -145,6 +147,7 @@ impl Back {
             unnamed: None,
             last_front: 0,
             settings: Some(none),
+            reading: Reading::of(parameters),
             parameters: parameters.iter().map(|(a, b)| (a.as_str().into(), b.as_str().into())).collect(),
         }
     }
@@ -479,6 +482,10 @@ impl Back {
         match effect {
             Effect::Set { name, statement } => {
                 let value = Value::Statement(statement);
+                if !front.settings.has_room(&name, &value) {
+                    front.pin = front.pin.or(Some("more settings than are carried"));
+                    return;
+                }
                 servers(&mut shared.shelf, &name, Some(value.clone()));
                 front.settings = shared.shelf.with(&front.settings, &name, Some(value));
             }

@@ -33,6 +33,8 @@ pub struct Front {
     pub session: bool,
     /// Why the client keeps its server connection although it pools transactions.
     pub pin: Option<&'static str>,
+    /// Executes of this transaction that were let through above the ceiling.
+    pub(super) unpaid: u8,
     /// Bytes of the current message that are still to come.
     remaining: usize,
     /// They go nowhere.
@@ -98,6 +100,7 @@ impl Front {
             id,
             session,
             pin: None,
+            unpaid: 0,
             remaining: 0,
             swallow: false,
             settings: startup.clone(),
@@ -330,6 +333,7 @@ impl Front {
         if !after.is_empty() {
             return Err(Broken::Format);
         }
+        self.doubt(back, text);
         let effects = sql::effects(text);
         let takes_away = matches!(effects.list.as_slice(), [Effect::Deallocate { .. } | Effect::DeallocateAll]);
         if takes_away && back.any_in_doubt() {
@@ -395,6 +399,7 @@ impl Front {
         if back.skipping {
             return Ok(Passed::Whole);
         }
+        self.doubt(back, text);
         if name.is_empty() {
             self.unnamed_turn = self.unnamed_turn.wrapping_add(1);
             back.unnamed = Some((self.id, self.unnamed_turn));

@@ -8,6 +8,9 @@ use super::message::Message;
 use super::replies::{Kind, Local};
 use super::sql::Effect;
 
+/// Of a session's Executes in a transaction, above the ceiling: one of them may be the COMMIT.
+const UNPAID_MAX: u8 = 16;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Leave {
     /// A transaction may begin.
@@ -61,7 +64,7 @@ impl Front {
 
     /// What the message costs, or what keeps it from starting.
     pub(super) fn weigh(
-        &self,
+        &mut self,
         back: &Back,
         leave: Leave,
         charged: u64,
@@ -85,8 +88,12 @@ impl Front {
         if !query || self.ends_transaction(tag, message) {
             return Ok(Weighed::Free);
         }
+        if charged < leave.queries || !back.in_transaction() {
+            self.unpaid = 0;
+        }
         // What a session prepared nobody has read: it may be the COMMIT.
-        let unknown_end = self.session && tag == b'E' && back.in_transaction();
+        let unknown_end = self.session && tag == b'E' && back.in_transaction() && self.unpaid < UNPAID_MAX;
+        self.unpaid += u8::from(unknown_end && charged >= leave.queries);
         Ok(if charged < leave.queries || unknown_end { Weighed::Charged } else { Weighed::Over(Stop::Queries) })
     }
 
@@ -114,11 +121,10 @@ impl Front {
     }
 
     fn may_run(&self, back: &Back, storage: Storage, tag: u8, message: &Message<'_>) -> Result<bool, Broken> {
-        let plain_backslashes = back.backslashes_are_plain();
         let text = |bytes: &[u8]| {
             let text = split_nul(bytes).map_or(bytes, |(text, _)| text);
             // Where it is not known which quote ends a string, any word may be a statement's.
-            (plain_backslashes || !text.windows(2).any(|pair| pair == b"\\'")) && storage.allows(growth(text))
+            !self.may_mislead(back, text) && storage.allows(growth(text))
         };
         Ok(match tag {
             b'Q' => text(message.start()),
@@ -146,12 +152,6 @@ impl Back {
         if !self.skipping {
             self.refusals.push_back(report);
         }
-    }
-
-    /// `standard_conforming_strings` is on, and nothing under way can switch it off.
-    fn backslashes_are_plain(&self) -> bool {
-        let on = |(name, value): &(Box<str>, Box<str>)| &**name == "standard_conforming_strings" && &**value == "on";
-        !self.owes() && self.parameters.iter().any(on)
     }
 
     /// The server has got something that the next Sync ends.

@@ -1,6 +1,6 @@
 //! The wire protocol, versions 3.0 and 3.2, as values: bytes in, decisions out. No socket, no clock, no randomness.
 //! Read: frame, error, then for logins startup, options, scram, oauth, client_login, server_login; for sessions sql, settings,
-//! statements, message, tally, names, replies, front, growth, leave, back, fail, repeat, ours.
+//! statements, message, tally, names, replies, front, growth, reading, leave, back, fail, repeat, ours.
 
 pub mod back;
 pub mod client_login;
@@ -15,6 +15,7 @@ mod names;
 mod oauth;
 pub mod options;
 mod ours;
+mod reading;
 mod repeat;
 mod replies;
 pub mod scram;

@@ -3,6 +3,7 @@
 use super::back::Back;
 use super::frame::{Out, put, split_nul};
 use super::front::OWED_MAX;
+use super::reading::Reading;
 use super::replies::Kind;
 
 impl Back {
@@ -92,6 +93,7 @@ impl Back {
             Some((_, known)) => *known = value.into(),
             None => self.parameters.push((name.into(), value.into())),
         }
+        self.reading = Reading::of(&self.parameters);
     }
 
     /// CopyInResponse: the server ignores each Sync that was sent before the end of the data.

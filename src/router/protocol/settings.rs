@@ -13,6 +13,13 @@ pub enum Value {
     Statement(Box<str>),
 }
 
+/// With each change all that is carried is copied; who has more set keeps its server connection.
+const BYTES_MAX: usize = 8 * 1024;
+/// Beside its name and its text, about.
+const ENTRY: usize = 64;
+/// Different settings, before those that nobody has any more are forgotten.
+const SWEEP_MIN: usize = 256;
+
 type Values = BTreeMap<Box<str>, Value>;
 
 /// Interned by [`Shelf`]: equal settings are the same `Arc`, so comparing costs a pointer.
@@ -35,7 +42,7 @@ pub struct Shelf {
 impl Default for Shelf {
     fn default() -> Shelf {
         let none = Arc::new(Settings { id: 0, values: Values::new() });
-        Shelf { next: 1, none, known: HashMap::new(), sweep_at: 1024 }
+        Shelf { next: 1, none, known: HashMap::new(), sweep_at: SWEEP_MIN }
     }
 }
 
@@ -71,7 +78,7 @@ impl Shelf {
         }
         if self.known.len() >= self.sweep_at {
             self.known.retain(|_, settings| Arc::strong_count(settings) > 1);
-            self.sweep_at = (self.known.len() * 2).max(1024);
+            self.sweep_at = (self.known.len() * 2).max(SWEEP_MIN);
         }
         let settings = Arc::new(Settings { id: self.next, values: values.clone() });
         self.next += 1;
@@ -80,7 +87,22 @@ impl Shelf {
     }
 }
 
+impl Value {
+    fn text(&self) -> &str {
+        match self {
+            Value::Startup(text) | Value::Statement(text) => text,
+        }
+    }
+}
+
 impl Settings {
+    /// `name` may be set to `value` as well.
+    pub fn has_room(&self, name: &str, value: &Value) -> bool {
+        let others = self.values.iter().filter(|(have, _)| ***have != *name);
+        let size = |name: &str, value: &Value| ENTRY + name.len() + value.text().len();
+        others.map(|(name, value)| size(name, value)).sum::<usize>() + size(name, value) <= BYTES_MAX
+    }
+
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.values.get(name)
     }
@@ -160,11 +182,26 @@ mod tests {
     }
 
     #[test]
+    fn what_is_carried_has_a_bound() {
+        let mut shelf = Shelf::default();
+        let value = |length: usize| Value::Statement("z".repeat(length).into());
+        let mut settings = shelf.none();
+        let mut many = 0;
+        while settings.has_room(&format!("x.v{many}"), &value(10)) {
+            settings = shelf.with(&settings, &format!("x.v{many}"), Some(value(10)));
+            many += 1;
+        }
+        assert!((80..128).contains(&many), "{many}");
+        assert!(settings.has_room("x.v0", &value(10)) && !settings.has_room("x.v0", &value(2_000)));
+        assert!(!shelf.none().has_room("x", &value(BYTES_MAX)));
+    }
+
+    #[test]
     fn settings_nobody_has_are_forgotten() {
         let mut shelf = Shelf::default();
         for n in 0..5000 {
             startup(&mut shelf, &[("application_name", &n.to_string())]);
         }
-        assert!(shelf.known.len() <= 1024, "{}", shelf.known.len());
+        assert!(shelf.known.len() <= SWEEP_MIN, "{}", shelf.known.len());
     }
 }

@@ -1,6 +1,8 @@
 //! What a statement does to its session, told from its words. Not a parser: strings, quoted names and comments are
 //! skipped, the rest is words. Where the words leave doubt, the answer is [`Effect::Pin`].
 
+use super::reading::is_plain;
+
 /// What outlives the transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
@@ -175,11 +177,14 @@ fn set(start: usize, words: &mut Words<'_>, found: &mut Vec<Effect>) {
     words.skip_statement();
     let end = words.at - usize::from(words.at > start && text.get(words.at - 1) == Some(&b';'));
     let value = std::str::from_utf8(&text[value_at..end]).unwrap_or("").trim();
-    let value = value.strip_prefix('=').unwrap_or(value).trim_start();
+    let to = || value.get(..2).filter(|to| to.eq_ignore_ascii_case("to")).map(|_| &value[2..]);
+    let value = value.strip_prefix('=').or_else(to).unwrap_or(value).trim_start();
     let last = value.rsplit(|c: char| !c.is_ascii_alphanumeric()).next().unwrap_or("");
     let back = last.eq_ignore_ascii_case("default") && !value.ends_with(['\'', '"']);
     match std::str::from_utf8(&text[start..end]) {
         Ok(_) if back => found.push(Effect::Reset { name }),
+        // It changes what a byte means.
+        Ok(_) if &*name == "client_encoding" && !is_plain(value) => found.push(Effect::Pin("an encoding of halves")),
         Ok(statement) => found.push(Effect::Set { name, statement: statement.trim().into() }),
         Err(_) => found.push(Effect::Pin("an unusual SET")),
     }
@@ -510,6 +515,12 @@ mod tests {
         assert_eq!(of("select E'a'\n'\\''; set work_mem='7MB'; --'"), [set("work_mem", "set work_mem='7MB'")]);
         assert_eq!(of("select 'a' 'b'; set work_mem='7MB'"), [set("work_mem", "set work_mem='7MB'")]);
         assert_eq!(of("set standard_conforming_strings = off"), [Effect::Pin("an unusual SET")]);
+        for text in ["SET NAMES 'SJIS'", "set client_encoding to gbk", "set names E'\\x41'"] {
+            assert_eq!(of(text), [Effect::Pin("an encoding of halves")], "{text}");
+        }
+        for text in ["SET NAMES 'UTF8'", "set client_encoding to utf8", "SET client_encoding = 'ISO-8859-1'"] {
+            assert!(matches!(of(text)[..], [Effect::Set { .. }]), "{text}");
+        }
     }
 
     #[test]

@@ -133,6 +133,30 @@ fn rows_105_to_108_and_110_state_that_cannot_be_carried_pins() {
 }
 
 #[test]
+fn more_settings_than_are_carried_pin() {
+    let many: Vec<String> = (0..200).map(|n| format!("SET x.v{n} = '{n}'")).collect();
+    pins(&[&many.join(";")]);
+    pins(&[&format!("SET x.v = '{}'", "z".repeat(60_000))]);
+}
+
+#[test]
+fn texts_whose_quotes_are_in_doubt_pin() {
+    pins(&["SET client_encoding = 'SJIS'"]);
+    for (name, value, text) in [
+        ("client_encoding", "SJIS", "SELECT 'é'"),
+        ("standard_conforming_strings", "off", r"SELECT '\' ; SET work_mem = '6MB'; --'"),
+    ] {
+        let world = world();
+        let (mut a, mut b) = (world.client_with(&[(name, value)]).expect("logged in"), world.client());
+        a.ask(text);
+        b.send(&query("SHOW work_mem"));
+        b.hears_nothing();
+        a.send(&terminate());
+        assert_eq!(b.some(4), "T D:4MB C:SHOW Z:I", "{name}");
+    }
+}
+
+#[test]
 fn row_107_locks_end_with_their_client() {
     let world = world();
     let mut a = world.client();
