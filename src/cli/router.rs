@@ -133,7 +133,8 @@ async fn by_database(args: &RouterArgs, signals: &Signals) -> Result<u8, Failure
     let keys = parts.keys?;
     let escrow = Escrow::new(&database, LEASE_DEADLINE, Uuid::new_v4())?;
     let book = Arc::new(LeaseBook::default());
-    let requests = Arc::new(Requests::new(Arc::clone(&book)));
+    let collector = Arc::<Collector>::default();
+    let requests = Arc::new(Requests::new(Arc::clone(&book), collector.taker()));
     let mut config = config(args);
     let follow = FollowConfig {
         database: database.clone(),
@@ -150,7 +151,6 @@ async fn by_database(args: &RouterArgs, signals: &Signals) -> Result<u8, Failure
         every: Duration::from_millis(args.usage_every.0.max(100)),
         journal: args.cache.as_deref().map(Journal::beside),
     };
-    let collector = Arc::<Collector>::default();
     let begun = follow::begin(follow, keys.clone()).await.map_err(|error| match error {
         follow::Error::Store(error) => Failure::Store(error),
         follow::Error::OtherFleet { have, want } => Failure::OtherFleet { have, want },

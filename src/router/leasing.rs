@@ -56,7 +56,7 @@ impl LeaseBook {
         }
     }
 
-    fn take_news(&self) -> Vec<News> {
+    pub(super) fn take_news(&self) -> Vec<News> {
         std::mem::take(&mut *self.news.lock().unwrap_or_else(PoisonError::into_inner))
     }
 

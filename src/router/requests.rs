@@ -8,10 +8,13 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use crate::store::LeaseAsk;
+use crate::store::{LeaseAsk, News};
 use crate::tenancy::escrow::{Admission, Full, Lease, Meter};
+use crate::tenancy::{Ceiling, Metered, Minute, Usage};
 
 use super::leasing::LeaseBook;
+use super::refusal;
+use super::serve::Meters;
 use super::table::Entry;
 use super::worker::Leased;
 
@@ -19,11 +22,14 @@ use super::worker::Leased;
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Tenants remembered; the idle ones among more are forgotten.
 const TENANTS_MAX: usize = 20_000;
+/// Between two events of one tenant that say the same.
+const TELL_EVERY_MS: u64 = 60_000;
 /// Numbers of leases that are not the workers'.
 const NUMBERS_FROM: u64 = 1 << 48;
 
 pub struct Requests {
     book: Arc<LeaseBook>,
+    meters: Meters,
     origin: Instant,
     numbers: AtomicU64,
     state: Mutex<State>,
@@ -36,6 +42,8 @@ struct State {
     /// Number, lease, and the ceiling.
     tenants: HashMap<Arc<str>, (u64, Lease, u64)>,
     asked: HashMap<u64, Arc<str>>,
+    /// Events of late, and until when they are not told again.
+    told: Vec<(Arc<str>, &'static str, u64)>,
     share: u64,
 }
 
@@ -51,9 +59,10 @@ pub enum Refused {
 }
 
 impl Requests {
-    pub fn new(book: Arc<LeaseBook>) -> Requests {
+    pub fn new(book: Arc<LeaseBook>, meters: Meters) -> Requests {
         Requests {
             book,
+            meters,
             origin: Instant::now(),
             numbers: AtomicU64::new(NUMBERS_FROM),
             state: Mutex::default(),
@@ -78,9 +87,19 @@ impl Requests {
         loop {
             let heard = self.heard.notified();
             match self.spend(&entry.tenant, limit) {
-                Admission::Admitted => return Ok(()),
-                Admission::Over(full) => return Err(Refused::Over { limit, full }),
-                Admission::Ask => {}
+                (Admission::Admitted, used) => {
+                    if used > 0 && used / 4 >= limit / 5 {
+                        let near = || refusal::notice(entry, Ceiling::RequestsPerMinute, used, limit).message;
+                        self.tell(&entry.tenant, "NearCeiling", || near().into_owned());
+                    }
+                    return Ok(());
+                }
+                (Admission::Over(full), _) => {
+                    self.count(entry);
+                    self.tell(&entry.tenant, "OverCeiling", || refusal::requests(entry, limit, full));
+                    return Err(Refused::Over { limit, full });
+                }
+                (Admission::Ask, _) => {}
             }
             self.book.want();
             if timeout_at(until, heard).await.is_err() {
@@ -89,7 +108,28 @@ impl Requests {
         }
     }
 
-    fn spend(&self, tenant: &Arc<str>, limit: u64) -> Admission {
+    fn count(&self, entry: &Entry) {
+        let minute = Minute::of_unix_ms(chrono::Utc::now().timestamp_millis());
+        let mut usage = Usage::default();
+        usage.rejected(Ceiling::RequestsPerMinute);
+        let (tenant, instance) = (Arc::clone(&entry.tenant), Arc::clone(&entry.instance));
+        (self.meters)(vec![Metered { minute, tenant, instance, usage }]);
+    }
+
+    fn tell(&self, tenant: &Arc<str>, reason: &'static str, message: impl FnOnce() -> String) {
+        let now = self.ms(Instant::now());
+        let mut state = self.state();
+        state.told.retain(|(_, _, until)| now < *until);
+        if state.told.len() >= TENANTS_MAX || state.told.iter().any(|(who, why, _)| who == tenant && *why == reason) {
+            return;
+        }
+        state.told.push((Arc::clone(tenant), reason, now + TELL_EVERY_MS));
+        drop(state);
+        self.book.news(News { tenant: tenant.as_ref().to_owned(), reason, message: message() });
+    }
+
+    /// With what all routers have used, as last heard.
+    fn spend(&self, tenant: &Arc<str>, limit: u64) -> (Admission, u64) {
         let now = self.ms(Instant::now());
         let mut state = self.state();
         let share = limit * state.share / 1000;
@@ -103,7 +143,7 @@ impl Requests {
         if lease.is_low(now) {
             self.book.want();
         }
-        admission
+        (admission, lease.used())
     }
 
     pub fn asks(&self) -> Vec<LeaseAsk> {
@@ -146,4 +186,62 @@ impl Requests {
 
 fn said(tenant: &str, lease: u64, ask: crate::tenancy::escrow::Ask) -> LeaseAsk {
     LeaseAsk { tenant: tenant.to_owned(), meter: Meter::Requests, lease, ask }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::Pooling;
+    use crate::router::table::{Allowance, Encryption, Logins, Roles, State as RouteState};
+    use crate::tenancy::escrow::Answer;
+    use crate::tenancy::{Limits, OverLimit};
+
+    fn entry() -> Entry {
+        let limits = Limits {
+            connections: 5,
+            server_connections: 2,
+            queries_per_minute: None,
+            requests_per_minute: Some(5),
+            storage: None,
+            egress_per_month: None,
+            statement_timeout: None,
+        };
+        Entry {
+            tenant: "acme".into(),
+            instance: "shared-1".into(),
+            database: "acme".into(),
+            endpoints: Vec::new(),
+            encryption: Encryption::Disabled,
+            pooling: Pooling::Transaction,
+            state: RouteState::Active,
+            roles: Roles { named: Logins::default(), others: None },
+            server_connections: 2,
+            tier: "free".into(),
+            allowance: Some(Arc::new(Allowance { limits, over: OverLimit::default() })),
+            upgrade: None,
+            version: 1,
+        }
+    }
+
+    #[tokio::test]
+    async fn refusals_are_counted_each_and_told_once_in_a_while() {
+        let (book, counted) = (Arc::new(LeaseBook::default()), Arc::new(Mutex::new(Usage::default())));
+        let sum = Arc::clone(&counted);
+        let add = move |lines: Vec<Metered>| lines.iter().for_each(|line| sum.lock().unwrap().add(&line.usage));
+        let (requests, entry) = (Requests::new(Arc::clone(&book), Box::new(add)), entry());
+        let hear = async {
+            let full = Answer { granted: 0, used: 5, frees_in: Some(60_000) };
+            let asks = requests.asks();
+            assert_eq!((asks.len(), asks[0].meter), (1, Meter::Requests));
+            let answers = asks.iter().map(|ask| (ask.lease, ask.ask.want, Some(full))).collect();
+            requests.leased(&Leased { sent: Instant::now().into_std(), share: Some(0), notices: false, answers });
+        };
+        let (first, ()) = tokio::join!(requests.admit(&entry), hear);
+        for refused in [first, requests.admit(&entry).await, requests.admit(&entry).await] {
+            assert!(matches!(refused, Err(Refused::Over { limit: 5, .. })), "{refused:?}");
+        }
+        assert_eq!(counted.lock().unwrap().rejected_requests, 3);
+        let told: Vec<&str> = book.take_news().iter().map(|news| news.reason).collect();
+        assert_eq!(told, ["OverCeiling"]);
+    }
 }

@@ -59,7 +59,22 @@ impl Collector {
     /// To be given to the workers.
     pub fn taker(self: &Arc<Self>) -> Taker {
         let collector = Arc::clone(self);
-        Box::new(move |counted| collector.lock().extend(counted))
+        Box::new(move |counted| {
+            let mut all = collector.lock();
+            for line in counted {
+                match all.last_mut() {
+                    // A gateway that is refused again and again is one line.
+                    Some(last)
+                        if last.minute == line.minute
+                            && last.tenant == line.tenant
+                            && last.instance == line.instance =>
+                    {
+                        last.usage.add(&line.usage);
+                    }
+                    _ => all.push(line),
+                }
+            }
+        })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Metered>> {

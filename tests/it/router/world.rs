@@ -308,7 +308,7 @@ impl Leases<'_> {
         let control = crate::store::World::migrated().await;
         publish(&control, entry).await;
         let escrow = Escrow::new(&(self.url)(&control.database), PATIENCE, uuid::Uuid::new_v4());
-        let requests = Arc::new(Requests::new(Arc::clone(&self.book)));
+        let requests = Arc::new(Requests::new(Arc::clone(&self.book), Box::new(drop)));
         let Leases { team, book, rules, .. } = self;
         let leasing = Leasing { escrow: escrow.expect("a good URL"), team, requests, book, rules };
         tasks.spawn(leasing.run(CancellationToken::new()));
