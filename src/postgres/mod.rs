@@ -4,8 +4,7 @@
 //! Never touches a role or database without our mark, never sends a password as text (only SCRAM verifiers), and holds
 //! all SQL of the tenants' side.
 //! Read: server (a connection), observe, script, adopt and removal (what each change means in SQL, behind the guards of guard),
-//! change (how they are sent), many, role_login and
-//! timeline (for routers), then ident.
+//! change (how they are sent), many, role_login and timeline (for routers), then ident.
 
 mod adopt;
 mod change;

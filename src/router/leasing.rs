@@ -90,7 +90,8 @@ impl Leasing {
             }
             let heard = self.escrow.exchange(&asks, &self.book.take_news(), sizes).await;
             let failed = heard.as_ref().err().map(ToString::to_string);
-            self.heard(sent, &[asks, later].concat(), heard.ok());
+            asks.extend(later);
+            self.heard(sent, &asks, heard.ok());
             match (failed, silent) {
                 (Some(error), false) => {
                     warn!(error, "no parts of the ceilings can be leased; shares and what is held are spent");

@@ -3,26 +3,11 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::manifest::Pooling;
-use crate::router::table::{Encryption, Roles, State};
+use crate::router::open;
 use crate::tenancy::Upgrade;
 
 fn entry(upgrade: Option<Upgrade>) -> Entry {
-    Entry {
-        tenant: "acme".into(),
-        instance: "shared-1".into(),
-        database: "acme".into(),
-        endpoints: Vec::new(),
-        encryption: Encryption::Disabled,
-        pooling: Pooling::Transaction,
-        state: State::Active,
-        roles: Roles { named: crate::router::table::Logins::default(), others: None },
-        server_connections: 5,
-        tier: "free".into(),
-        allowance: None,
-        upgrade,
-        version: 1,
-    }
+    Entry { server_connections: 5, tier: "free".into(), upgrade, ..open::tests::entry("shared-1", Vec::new()) }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use crate::store::{LeaseAsk, News};
-use crate::tenancy::escrow::{Admission, Full, Lease, Meter};
+use crate::tenancy::escrow::{Admission, Full, Lease, Meter, is_near};
 use crate::tenancy::{Ceiling, Metered, Minute, Usage};
 
 use super::leasing::LeaseBook;
@@ -88,7 +88,7 @@ impl Requests {
             let heard = self.heard.notified();
             match self.spend(&entry.tenant, limit) {
                 (Admission::Admitted, used) => {
-                    if used > 0 && used / 4 >= limit / 5 {
+                    if is_near(used, limit) {
                         let near = || refusal::notice(entry, Ceiling::RequestsPerMinute, used, limit).message;
                         self.tell(&entry.tenant, "NearCeiling", || near().into_owned());
                     }
@@ -191,8 +191,8 @@ fn said(tenant: &str, lease: u64, ask: crate::tenancy::escrow::Ask) -> LeaseAsk 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifest::Pooling;
-    use crate::router::table::{Allowance, Encryption, Logins, Roles, State as RouteState};
+    use crate::router::open;
+    use crate::router::table::Allowance;
     use crate::tenancy::escrow::Answer;
     use crate::tenancy::{Limits, OverLimit};
 
@@ -206,21 +206,8 @@ mod tests {
             egress_per_month: None,
             statement_timeout: None,
         };
-        Entry {
-            tenant: "acme".into(),
-            instance: "shared-1".into(),
-            database: "acme".into(),
-            endpoints: Vec::new(),
-            encryption: Encryption::Disabled,
-            pooling: Pooling::Transaction,
-            state: RouteState::Active,
-            roles: Roles { named: Logins::default(), others: None },
-            server_connections: 2,
-            tier: "free".into(),
-            allowance: Some(Arc::new(Allowance { limits, over: OverLimit::default() })),
-            upgrade: None,
-            version: 1,
-        }
+        let allowance = Arc::new(Allowance { limits, over: OverLimit::default() });
+        Entry { allowance: Some(allowance), ..open::tests::entry("shared-1", Vec::new()) }
     }
 
     #[tokio::test]

@@ -78,6 +78,11 @@ pub enum Admission {
     Over(Full),
 }
 
+/// Four fifths of the ceiling are used: time to warn.
+pub fn is_near(used: u64, limit: u64) -> bool {
+    used > 0 && used / 4 >= limit / 5
+}
+
 /// How the bucket was when it last refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full {

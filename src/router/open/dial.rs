@@ -110,7 +110,10 @@ async fn tcp(address: &Address) -> io::Result<TcpStream> {
 }
 
 /// Clients read it, when they have waited in vain.
-fn outside(error: &io::Error) -> io::Error {
+fn unknown(host: &str, error: io::Error) -> io::Error {
+    if !host.ends_with(PRIVATE) {
+        return error;
+    }
     let text =
         format!("{error}; names of Railway's private network are known inside it only: elsewhere use --public");
     io::Error::new(error.kind(), text)
@@ -121,8 +124,7 @@ async fn resolve(address: &Address) -> io::Result<Vec<SocketAddr>> {
         return Ok(vec![SocketAddr::new(ip, address.port)]);
     }
     let found = tokio::net::lookup_host((address.host.as_str(), address.port)).await;
-    let found = found.map_err(|error| if address.host.ends_with(PRIVATE) { outside(&error) } else { error })?;
-    Ok(found.take(ADDRESSES_MAX).collect())
+    Ok(found.map_err(|error| unknown(&address.host, error))?.take(ADDRESSES_MAX).collect())
 }
 
 fn prepared(stream: TcpStream) -> io::Result<TcpStream> {
@@ -223,5 +225,17 @@ impl ServerCertVerifier for AnyCertificate {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_for_a_private_name_elsewhere_is_told_the_way_out() {
+        let told = |host: &str| unknown(host, io::Error::other("no such name")).to_string();
+        assert_eq!(told("db.example.com"), "no such name");
+        assert!(told("shared-1.railway.internal").ends_with("elsewhere use --public"));
     }
 }

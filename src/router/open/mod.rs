@@ -32,8 +32,6 @@ use crate::tenancy::Address;
 
 /// Between attempts; doubles up to the second. A promotion is noticed within two seconds.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
-/// How long the endpoint that was writable last is tried alone, and how long the others are waited for once one answered.
-const HEAD_START: Duration = Duration::from_millis(300);
 /// Gates are made again at no cost, so those nobody uses go when there are this many.
 const GATES_MAX: usize = 4096;
 
@@ -43,6 +41,8 @@ pub struct OpenConfig {
     pub connect: Duration,
     /// For one attempt as a whole, TLS and login included.
     pub login: Duration,
+    /// How long the endpoint that was writable last is tried alone, and how long the others are waited for once one answered.
+    pub head_start: Duration,
     /// For a cancel request, until the server has closed the connection.
     pub cancel: Duration,
     /// Connects to one instance under way at a time.
@@ -56,6 +56,7 @@ impl Default for OpenConfig {
         OpenConfig {
             connect: Duration::from_secs(5),
             login: Duration::from_secs(15),
+            head_start: Duration::from_millis(300),
             cancel: Duration::from_secs(10),
             in_flight: 8,
             hashing: 2,
@@ -182,7 +183,8 @@ impl Opener {
         if let Some(at) = gate.writable().and_then(|last| others.iter().position(|other| **other == last)) {
             tries.push(self.attempt_at(request, others.remove(at)));
         }
-        let mut wait_until = Instant::now() + HEAD_START;
+        let head_start = self.config.head_start;
+        let mut wait_until = Instant::now() + head_start;
         let last = gate.writable();
         let (mut refusal, mut details, mut writable) = (None, Vec::new(), Vec::new());
         loop {
@@ -215,10 +217,10 @@ impl Opener {
                 }
             }
             if others.is_empty() && !(details.is_empty() && writable.is_empty()) {
-                wait_until = wait_until.min(Instant::now() + HEAD_START);
+                wait_until = wait_until.min(Instant::now() + head_start);
             }
         }
-        if let Some(reached) = newest(&request.entry.instance, writable).await {
+        if let Some(reached) = newest(&request.entry.instance, writable, head_start).await {
             gate.keep_to(&reached.address);
             return Ok(reached);
         }
@@ -301,14 +303,14 @@ impl Opener {
     }
 }
 
-/// Of several that take writes the one that was promoted last.
-async fn newest(instance: &str, mut writable: Vec<Reached>) -> Option<Reached> {
+/// Of several that take writes the one that was promoted last. One that does not say so in time is none.
+async fn newest(instance: &str, mut writable: Vec<Reached>, patience: Duration) -> Option<Reached> {
     if writable.len() < 2 {
         return writable.pop();
     }
     let mut best: Option<(u32, Reached)> = None;
     for mut reached in writable {
-        let Ok(Some(timeline)) = timeout(HEAD_START, reached.timeline()).await else { continue };
+        let Ok(Some(timeline)) = timeout(patience, reached.timeline()).await else { continue };
         let lost = match &best {
             Some((other, _)) if *other >= timeline => Some((timeline, reached)),
             _ => best.replace((timeline, reached)),
@@ -360,6 +362,6 @@ fn nonce() -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 #[cfg(test)]
 pub(super) use tests::entry as test_entry;

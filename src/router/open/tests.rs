@@ -53,6 +53,11 @@ fn opener() -> Opener {
     Opener::new(OpenConfig { in_flight: 2, ..OpenConfig::default() })
 }
 
+/// Whom a slow machine cannot mislead: it waits for every endpoint.
+fn patient() -> Opener {
+    Opener::new(OpenConfig { head_start: Duration::from_secs(20), ..OpenConfig::default() })
+}
+
 /// A server that gives the n-th client the n-th answer, and the last one to all that follow. An empty answer closes.
 struct Fake {
     at: Address,
@@ -202,7 +207,7 @@ async fn row_122_of_two_that_take_writes_the_one_promoted_last_is_kept_to() {
         let late = |is_late: bool| Duration::from_millis(if is_late { 100 } else { 0 });
         let old = Fake::start(&[TIMELINE_1], late(!old_answers_first)).await;
         let new = Fake::start(&[TIMELINE_2], late(old_answers_first)).await;
-        let opener = opener();
+        let opener = patient();
         let request = request(vec![old.at.clone(), new.at.clone()], SOON);
         assert_eq!(opener.open(&request).await.expect("opened").address, new.at);
         assert_eq!(opener.open(&request).await.expect("opened").address, new.at);
@@ -212,7 +217,7 @@ async fn row_122_of_two_that_take_writes_the_one_promoted_last_is_kept_to() {
     let dumb = Fake::start(&[READY], Duration::ZERO).await;
     let new = Fake::start(&[TIMELINE_1], Duration::ZERO).await;
     let request = request(vec![dumb.at.clone(), new.at.clone()], SOON);
-    assert_eq!(opener().open(&request).await.expect("opened").address, new.at);
+    assert_eq!(patient().open(&request).await.expect("opened").address, new.at);
 }
 
 #[tokio::test]
@@ -238,15 +243,10 @@ async fn only_standbys_are_said_to_be_the_reason() {
 #[tokio::test]
 async fn row_143_a_name_that_is_not_there_is_asked_for_until_the_budget_is_spent() {
     let (budget, started) = (Duration::from_millis(400), Instant::now());
-    let nameless = |host: &str| request(vec![Address { host: host.into(), port: 5432 }], budget);
-    let error = opener().open(&nameless("no-such-host.invalid")).await.expect_err("no name");
+    let nameless = Address { host: "no-such-host.invalid".into(), port: 5432 };
+    let error = opener().open(&request(vec![nameless], budget)).await.expect_err("no name");
     assert!(started.elapsed() >= Duration::from_millis(50), "tried again");
     assert!(matches!(&error, OpenError::Unreachable { detail } if !detail.contains("--public")), "{error:?}");
-    let error = opener().open(&nameless("no-such-service.railway.internal")).await.expect_err("no name");
-    assert!(
-        matches!(&error, OpenError::Unreachable { detail } if detail.contains("elsewhere use --public")),
-        "{error:?}"
-    );
 }
 
 #[tokio::test]

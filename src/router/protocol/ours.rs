@@ -93,7 +93,10 @@ impl Back {
             Some((_, known)) => *known = value.into(),
             None => self.parameters.push((name.into(), value.into())),
         }
-        self.reading = Reading::of(&self.parameters);
+        // Others change with each transaction of some clients.
+        if Reading::depends_on(name) {
+            self.reading = Reading::of(&self.parameters);
+        }
     }
 
     /// CopyInResponse: the server ignores each Sync that was sent before the end of the data.

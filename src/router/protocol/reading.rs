@@ -12,14 +12,21 @@ pub(super) struct Reading {
     halves: bool,
 }
 
+const BACKSLASHES: &str = "standard_conforming_strings";
+const ENCODING: &str = "client_encoding";
+
 impl Reading {
+    pub fn depends_on(parameter: &str) -> bool {
+        [BACKSLASHES, ENCODING].contains(&parameter)
+    }
+
     /// From ParameterStatus.
     pub fn of<T: AsRef<str>>(parameters: &[(T, T)]) -> Reading {
         let told =
             |name: &str| parameters.iter().find(|(known, _)| known.as_ref() == name).map(|(_, value)| value.as_ref());
         Reading {
-            backslashes: told("standard_conforming_strings").is_some_and(|value| value != "on"),
-            halves: told("client_encoding").is_some_and(|encoding| !is_plain(encoding)),
+            backslashes: told(BACKSLASHES).is_some_and(|value| value != "on"),
+            halves: told(ENCODING).is_some_and(|encoding| !is_plain(encoding)),
         }
     }
 

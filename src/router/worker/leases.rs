@@ -12,7 +12,7 @@ use crate::router::protocol::error::Report;
 use crate::router::refusal;
 use crate::store::{LeaseAsk, News};
 use crate::tenancy::Ceiling;
-use crate::tenancy::escrow::{Answer, Meter};
+use crate::tenancy::escrow::{Answer, Meter, is_near};
 
 impl Worker {
     pub(super) fn asks(&mut self) -> Vec<LeaseAsk> {
@@ -21,13 +21,13 @@ impl Worker {
         for (key, tenant) in &mut self.halls.tenants {
             let Some(ceilings) = &mut tenant.ceilings else { continue };
             let slots = ceilings.slots.lease.ask(now, ceilings.connections());
-            let mut said = vec![(Meter::Connections, ceilings.slots.number, slots)];
-            for (meter, lease, limit) in ceilings.spendable() {
+            let slots = std::iter::once((Meter::Connections, ceilings.slots.number, slots));
+            let spendable = ceilings.spendable().map(|(meter, lease, limit)| {
                 // Of a month a little is asked for at a time: what a killed router held is lost.
                 let limit = if meter == Meter::Egress { limit / 16 } else { limit };
-                said.push((meter, lease.number, lease.lease.ask(now, meter, limit)));
-            }
-            for (meter, lease, ask) in said {
+                (meter, lease.number, lease.lease.ask(now, meter, limit))
+            });
+            for (meter, lease, ask) in slots.chain(spendable) {
                 let Some(ask) = ask else { continue };
                 asks.push(LeaseAsk { tenant: tenant.entry.tenant.as_ref().to_owned(), meter, lease, ask });
                 self.halls.leases.insert(lease, key);
@@ -109,8 +109,7 @@ impl Worker {
         ];
         let near = |(ceiling, used, limit): (Ceiling, Option<u64>, Option<u64>)| {
             let (used, limit) = used.zip(limit)?;
-            (used / 4 >= limit / 5 && used > 0)
-                .then(|| (ceiling, refusal::notice(&tenant.entry, ceiling, used, limit)))
+            is_near(used, limit).then(|| (ceiling, refusal::notice(&tenant.entry, ceiling, used, limit)))
         };
         let near: Vec<(Ceiling, Report<'static>)> = reached.into_iter().filter_map(near).collect();
         for (ceiling, report) in near {
